@@ -1,0 +1,35 @@
+# The README's two commands, and what they need.  Nothing is asked of the
+# machine but make, git and a Python; what is missing is named in one line.
+
+PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && { echo $$p; break; }; done)
+# Pythons that pyenv keeps off the path count as there.
+export PATH := $(PATH)$(shell printf ':%s' $(HOME)/.pyenv/versions/3.1*/bin)
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+VENV = .venv
+PARALLEL = 2
+
+.PHONY: demo test clean
+
+demo: $(VENV)/demo
+	@$(VENV)/bin/python docs/examples/demo.py
+
+test: $(VENV)/tox
+	@$(VENV)/bin/tox run-parallel --parallel $(PARALLEL) --parallel-no-spinner
+
+$(VENV)/demo: $(VENV)/made setup.cfg twisted_peercred/__init__.py
+	@$(VENV)/bin/pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/tox: $(VENV)/made
+	@$(VENV)/bin/pip install --quiet 'tox>=4.20'
+	@touch $@
+
+$(VENV)/made:
+	@test -n '$(PYTHON)' || { echo 'make: needs Python 3.10 or newer (Debian: apt-get install python3 python3-venv)'; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo 'make: this Python has no venv (Debian: apt-get install python3-venv)'; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .tox build dist *.egg-info _trial_temp* .mypy_cache .ruff_cache

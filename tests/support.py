@@ -1,0 +1,256 @@
+"""
+What the tests share: recorded kernels, protocols that remember, and clients in
+processes of their own, under users of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IFileDescriptorReceiver,
+    IHalfCloseableProtocol,
+    IListeningPort,
+    IProtocolFactory,
+)
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.logger import globalLogPublisher
+from twisted.trial.unittest import TestCase
+from zope.interface import implementer
+
+from twisted_peercred import IPeerCredentials
+
+isRoot = os.geteuid() == 0
+needsRoot = "" if isRoot else "needs root: clients run under other users"
+needsLongRun = (
+    "" if os.environ.get("PEERCRED_LONG_TESTS") else "long; set PEERCRED_LONG_TESTS=1"
+)
+
+#: What each client process starts with.
+PRELUDE = """
+import array, json, os, socket, struct, sys, time
+address = sys.argv[1]
+if address.startswith("@"):
+    address = "\\0" + address[1:]
+
+def become(uid, gid, groups=(), euid=None):
+    os.setgroups(groups)
+    os.setgid(gid)
+    os.setresuid(uid, uid if euid is None else euid, 0 if euid is not None else uid)
+
+def connect():
+    peer = socket.socket(socket.AF_UNIX)
+    peer.connect(address)
+    return peer
+
+def readAll(peer):
+    data = b""
+    try:
+        while (more := peer.recv(65536)):
+            data += more
+    except ConnectionResetError:
+        data += b"RESET"
+    return data
+"""
+
+
+def runClient(address: str, code: str, *arguments: str) -> Deferred[str]:
+    """
+    Run a client's code in a process of its own.
+
+    @return: what it printed.
+    """
+
+    def run() -> str:
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", PRELUDE + code, address, *arguments],
+            capture_output=True,
+            timeout=60,
+        )
+        if done.returncode:
+            raise AssertionError(done.stderr.decode())
+        return done.stdout.decode()
+
+    return deferToThread(run)
+
+
+def openDescriptors() -> int:
+    """
+    How many files this process has open.
+    """
+    return len(os.listdir("/proc/self/fd"))
+
+
+@implementer(IHalfCloseableProtocol)
+class Remembering(Protocol):
+    """
+    Remembers all that happens to it.
+    """
+
+    halfClosed = False
+    lost = None
+
+    def connectionMade(self) -> None:
+        self.factory.made.append(self)
+        self.peer = IPeerCredentials(self.transport)
+        self.received = []
+        self.ended = Deferred()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received.append(data)
+
+    def readConnectionLost(self) -> None:
+        self.halfClosed = True
+        self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        pass
+
+    def connectionLost(self, reason) -> None:
+        self.lost = reason
+        self.ended.callback(self)
+
+
+@implementer(IFileDescriptorReceiver)
+class Receiving(Remembering):
+    """
+    Wants descriptors, and remembers when they came.
+    """
+
+    def fileDescriptorReceived(self, descriptor: int) -> None:
+        self.received.append(descriptor)
+        self.factory.descriptors.append(descriptor)
+
+
+class RememberingFactory(Factory):
+    """
+    Makes protocols, and keeps those that were connected.
+    """
+
+    protocol = Remembering
+    noisy = False
+
+    def __init__(self, protocol: type[Protocol] = Remembering) -> None:
+        self.protocol = protocol
+        self.made = []
+        self.descriptors = []
+
+
+class RecordedSocket:
+    """
+    A socket that answers as it was told to.
+
+    @param options: what getsockopt(2) answers, or raises, by option.
+    @param messages: what recvmsg(2) returns, or raises, in turn.
+    """
+
+    def __init__(self, options=None, messages=()):
+        self.options = dict(options or {})
+        self.messages = list(messages)
+        self.sets = []
+
+    def fileno(self) -> int:
+        return -1
+
+    def getsockopt(self, level, option, size):
+        answer = self.options.get(option, OSError(92, "Protocol not available"))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer[:size]
+
+    def setsockopt(self, level, option, value):
+        answer = self.options.get(option)
+        if isinstance(answer, Exception):
+            raise answer
+        self.sets.append((option, value))
+
+    def recvmsg(self, size, room, flags=0):
+        answer = self.messages.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def ucred(pid: int, uid: int, gid: int) -> bytes:
+    """
+    C{struct ucred}.
+    """
+    return struct.pack("iII", pid, uid, gid)
+
+
+def credentialsMessage(data: bytes, *credentials: bytes, flags: int = 0):
+    """
+    What recvmsg(2) of Linux returns for a message of such a writer.
+    """
+    return (
+        data,
+        [(socket.SOL_SOCKET, 2, each) for each in credentials],
+        flags,
+        None,
+    )
+
+
+class LiveTestCase(TestCase):
+    """
+    Real servers in this process, on trial's reactor.
+    """
+
+    timeout = 120
+
+    def setUp(self) -> None:
+        # Short, and within the reach of other users.
+        self.directory = tempfile.mkdtemp(prefix="pc", dir="/tmp")
+        os.chmod(self.directory, 0o755)
+        self.addCleanup(shutil.rmtree, self.directory)
+        self.events = []
+        globalLogPublisher.addObserver(self.events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+
+    def listen(self, factory: IProtocolFactory, **options) -> str:
+        """
+        @return: the address to connect to.
+        """
+        address = os.path.join(self.directory, str(len(os.listdir(self.directory))))
+        self.adoptPort(reactor.listenUNIX(address, factory, **options))
+        return address
+
+    def adoptPort(self, port: IListeningPort) -> None:
+        """
+        Have a port closed after the test.
+        """
+        self.addCleanup(port.stopListening)
+
+    def refusals(self) -> list:
+        """
+        The errors by which peers were refused.
+        """
+        return [each["error"] for each in self.events if each.get("what") == "refused"]
+
+    def until(self, condition) -> Deferred[None]:
+        """
+        Wait for a condition to hold.
+        """
+
+        async def wait() -> None:
+            while not condition():
+                await deferLater(reactor, 0.005)
+
+        return Deferred.fromCoroutine(wait())
+
+
+def flat(received: Iterable[bytes]) -> bytes:
+    """
+    Bytes received, joined.
+    """
+    return b"".join(each for each in received if isinstance(each, bytes))

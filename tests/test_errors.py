@@ -1,0 +1,59 @@
+"""
+Tests for L{twisted_peercred.errors}.
+"""
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_peercred import (
+    CredentialsTimeout,
+    CredentialsTruncated,
+    CredentialsUnavailable,
+    CredentialsUnsupported,
+    PeerChanged,
+    PeerCredentials,
+    PeerCredentialsError,
+    PeerRefused,
+)
+
+ALICE = PeerCredentials(uid=1000, gid=1000)
+MALLORY = PeerCredentials(uid=1001, gid=1001)
+
+
+class ErrorTests(SynchronousTestCase):
+    """
+    Tests for the errors.
+    """
+
+    def test_oneParent(self) -> None:
+        """
+        One except clause catches them all.
+        """
+        for each in (
+            CredentialsTimeout,
+            CredentialsTruncated,
+            CredentialsUnavailable,
+            CredentialsUnsupported,
+            PeerChanged,
+            PeerRefused,
+        ):
+            self.assertTrue(issubclass(each, PeerCredentialsError))
+
+    def test_refused(self) -> None:
+        """
+        L{PeerRefused} says who and by what.
+        """
+        error = PeerRefused(ALICE, "maxUnidentified")
+        self.assertIs(error.credentials, ALICE)
+        self.assertEqual(error.rule, "maxUnidentified")
+        self.assertEqual(str(error), "uid=1000 gid=1000 is refused by maxUnidentified")
+
+    def test_changed(self) -> None:
+        """
+        L{PeerChanged} says who wrote before and who writes now.
+        """
+        error = PeerChanged(ALICE, MALLORY)
+        self.assertEqual((error.old, error.new), (ALICE, MALLORY))
+        self.assertEqual(
+            str(error),
+            "written by uid=1001 gid=1001 on a connection of uid=1000 gid=1000",
+        )

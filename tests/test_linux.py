@@ -1,0 +1,539 @@
+"""
+Tests for L{twisted_peercred.kernels.linux}.
+"""
+
+import os
+import resource
+import socket
+import struct
+import sys
+
+from twisted.python.runtime import platform
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_peercred import (
+    Capture,
+    CredentialsTruncated,
+    CredentialsUnavailable,
+    CredentialsUnsupported,
+)
+from twisted_peercred.kernels import Kernel, linux, thisKernel
+from twisted_peercred.kernels.linux import (
+    Linux,
+    decodeCredentials,
+    decodeGroups,
+    isMapped,
+    longGetsockopt,
+    optionsOf,
+)
+
+from .support import RecordedSocket, credentialsMessage, openDescriptors, ucred
+
+INITIAL_MAP = "         0          0 4294967295\n"
+
+
+class DecoderTests(SynchronousTestCase):
+    """
+    Tests for the functions from bytes to values.
+    """
+
+    def test_credentials(self) -> None:
+        """
+        C{struct ucred} is pid, uid, gid; the IDs are unsigned (THREATS K6).
+        """
+        for uid in (0, 1000, 2**31, 2**32 - 2):
+            self.assertEqual(decodeCredentials(ucred(7, uid, uid)), (7, uid, uid))
+
+    def test_byteOrder(self) -> None:
+        """
+        Both byte orders are read.
+        """
+        for order in "<>":
+            data = struct.pack(order + "iII", 1, 2, 3)
+            self.assertEqual(decodeCredentials(data, order), (1, 2, 3))
+            self.assertEqual(
+                decodeGroups(struct.pack(order + "2I", 9, 8), 8, order), (8, 9)
+            )
+
+    def test_noPeer(self) -> None:
+        """
+        IDs of all ones are nobody (THREATS K3).
+        """
+        for data in (ucred(0, 2**32 - 1, 2**32 - 1), ucred(1, 2**32 - 1, 0)):
+            self.assertRaises(CredentialsUnavailable, decodeCredentials, data)
+        self.assertRaises(
+            CredentialsUnavailable, decodeCredentials, ucred(1, 0, 2**32 - 1)
+        )
+
+    def test_otherSizes(self) -> None:
+        """
+        Any other length than the structure's is refused.
+        """
+        for size in (*range(12), 13, 24):
+            self.assertRaises(CredentialsUnavailable, decodeCredentials, bytes(size))
+
+    def test_groups(self) -> None:
+        """
+        Groups are sorted, once each, the primary among them; no answer for a
+        peer without supplementary groups is the primary alone (THREATS K7).
+        """
+        self.assertEqual(decodeGroups(b"", 5), (5,))
+        data = struct.pack("4I", 2**32 - 2, 7, 7, 5)
+        self.assertEqual(decodeGroups(data, 6), (5, 6, 7, 2**32 - 2))
+
+    def test_groupsOfOtherSizes(self) -> None:
+        """
+        A broken array is refused.
+        """
+        self.assertRaises(CredentialsUnavailable, decodeGroups, bytes(5), 0)
+
+    def test_mapping(self) -> None:
+        """
+        user_namespaces(7): each line maps a range.
+        """
+        text = "0 100000 1000\n65534 7 1\n"
+        for number, mapped in (
+            (0, True),
+            (999, True),
+            (1000, False),
+            (65533, False),
+            (65534, True),
+        ):
+            self.assertIs(isMapped(number, text), mapped, number)
+
+
+class OptionTests(SynchronousTestCase):
+    """
+    Tests for the numbers of the options.
+    """
+
+    def test_architectures(self) -> None:
+        """
+        Each architecture has the numbers of its own header.
+        """
+        self.assertEqual(optionsOf("x86_64")[:4], (16, 17, 31, 59))
+        self.assertEqual(optionsOf("aarch64"), optionsOf("x86_64"))
+        self.assertEqual(optionsOf("mips64")[:4], (17, 18, 30, 59))
+        self.assertEqual(optionsOf("ppc64le")[:4], (20, 21, 31, 59))
+        self.assertEqual(optionsOf("sparc64")[:4], (2, 0x40, 0x1E, 0x3D))
+
+    def test_neverGuessed(self) -> None:
+        """
+        A number that nobody confirmed for an architecture, and that CPython
+        does not know either, is not there.
+        """
+        for name in ("SO_PASSCRED", "SO_PEERCRED", "SO_PEERSEC"):
+            self.patch(socket, name, None)
+        self.assertEqual(optionsOf("parisc64"), (None, None, None, 0x4034, None))
+        self.assertEqual(optionsOf("vax"), (None,) * 5)
+
+    def test_headers(self) -> None:
+        """
+        On this machine the table says what the header said to CPython.
+        """
+        options = optionsOf(os.uname().machine)
+        self.assertEqual(options.passCred, socket.SO_PASSCRED)
+        self.assertEqual(options.peerCred, socket.SO_PEERCRED)
+        self.assertEqual(options.peerSec, socket.SO_PEERSEC)
+        self.assertEqual(linux.SCM_CREDENTIALS, socket.SCM_CREDENTIALS)
+
+
+class LinuxTests(SynchronousTestCase):
+    """
+    Tests for L{Linux} with recorded answers.
+    """
+
+    def setUp(self) -> None:
+        self.kernel = Linux("x86_64")
+
+    def namespace(self, uidMap=INITIAL_MAP, gidMap=INITIAL_MAP, overflow="65534"):
+        """
+        A kernel in a user namespace of such maps.
+        """
+        proc = self.mktemp()
+        os.makedirs(os.path.join(proc, "self"))
+        os.makedirs(os.path.join(proc, "sys", "kernel"))
+        for name, text in (
+            ("self/uid_map", uidMap),
+            ("self/gid_map", gidMap),
+            ("sys/kernel/overflowuid", overflow),
+            ("sys/kernel/overflowgid", overflow),
+        ):
+            if text is not None:
+                with open(os.path.join(proc, name), "w") as file:
+                    file.write(text)
+        return Linux("x86_64", proc)
+
+    def connection(self, kernel=None, cred=None, **options):
+        """
+        The connect-time credentials that such answers make.
+        """
+        answers = {17: ucred(7, 1000, 100) if cred is None else cred, 59: b""}
+        answers.update({int(name[1:]): each for name, each in options.items()})
+        return (kernel or self.kernel).connectionCredentials(RecordedSocket(answers))
+
+    def test_connection(self) -> None:
+        """
+        All three options make one value.
+        """
+        peer = self.connection(_59=struct.pack("2I", 4, 27), _31=b"label\0")
+        self.assertEqual((peer.uid, peer.gid, peer.pid), (1000, 100, 7))
+        self.assertEqual(peer.groups, (4, 27, 100))
+        self.assertEqual(peer.securityLabel, b"label")
+        self.assertIs(peer.capture, Capture.CONNECT)
+        self.assertIsNone(peer.realUID)
+
+    def test_otherPIDNamespace(self) -> None:
+        """
+        pid 0 is "not known" (THREATS K8).
+        """
+        self.assertIsNone(self.connection(cred=ucred(0, 1000, 100)).pid)
+
+    def test_missingOptions(self) -> None:
+        """
+        What a kernel or a sandbox does not tell is L{None} (THREATS K16).
+        """
+        for error in (OSError(92, "ENOPROTOOPT"), OSError(1, "EPERM")):
+            peer = self.connection(_59=error, _31=error)
+            self.assertIsNone(peer.groups)
+            self.assertIsNone(peer.securityLabel)
+
+    def test_unknownArchitecture(self) -> None:
+        """
+        Without a number for the option there are no credentials, and no groups.
+        """
+        self.kernel.options = self.kernel.options._replace(peerGroups=None)
+        self.assertIsNone(self.connection().groups)
+        self.kernel.options = self.kernel.options._replace(peerCred=None)
+        self.assertRaises(CredentialsUnavailable, self.connection)
+
+    def test_refusedOption(self) -> None:
+        """
+        An error is never an identity.
+        """
+        self.assertRaises(
+            CredentialsUnavailable, self.connection, cred=OSError(1, "EPERM")
+        )
+
+    def test_longAnswer(self) -> None:
+        """
+        An answer that CPython has no room for is asked for once more (THREATS
+        K7), and where that fails too it is "not known".
+        """
+        calls = []
+
+        def long(sock, option, limit):
+            calls.append((option, limit))
+            return struct.pack("300I", *range(300)) if option == 59 else None
+
+        self.patch(linux, "longGetsockopt", long)
+        tooSmall = OSError(34, "ERANGE")
+        peer = self.connection(_59=tooSmall, _31=tooSmall)
+        self.assertEqual(peer.groups, tuple(range(300)))
+        self.assertIsNone(peer.securityLabel)
+        self.assertEqual(calls, [(31, 1024), (59, 4 * 65536)])
+
+    def test_longGetsockopt(self) -> None:
+        """
+        The call that has room for it asks the real kernel.
+        """
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            answer = longGetsockopt(ours, socket.SO_PEERCRED, 4096)
+            self.assertEqual(
+                decodeCredentials(answer), (os.getpid(), os.geteuid(), os.getegid())
+            )
+            self.assertIsNone(longGetsockopt(ours, 9999, 4096))
+
+    def test_unmapped(self) -> None:
+        """
+        The overflow ID is nobody where the namespace does not map it, for uid
+        and gid alike (THREATS K8); the error says where to look.
+        """
+        small = "0 1000 10\n"
+        for kernel, cred, name in (
+            (self.namespace(uidMap=small), ucred(7, 65534, 5), "uid"),
+            (self.namespace(gidMap=small), ucred(7, 5, 65534), "gid"),
+            (self.namespace(uidMap=None), ucred(7, 65534, 5), "uid"),
+            (self.namespace(small, small, "60000"), ucred(7, 60000, 5), "uid"),
+            (self.namespace(small, small, None), ucred(7, 65534, 5), "uid"),
+        ):
+            with self.assertRaises(CredentialsUnavailable) as raised:
+                self.connection(kernel, cred)
+            self.assertIn(f"/{name}_map", str(raised.exception))
+
+    def test_mapped(self) -> None:
+        """
+        Where 65534 is mapped it is the user of that number.
+        """
+        peer = self.connection(self.namespace(), ucred(7, 65534, 65534))
+        self.assertEqual((peer.uid, peer.gid), (65534, 65534))
+
+    def test_unmappedGroup(self) -> None:
+        """
+        Groups of which one is not mapped are not the complete list.
+        """
+        groups = struct.pack("2I", 5, 65534)
+        peer = self.connection(self.namespace(gidMap="0 0 1000\n"), _59=groups)
+        self.assertIsNone(peer.groups)
+        peer = self.connection(self.namespace(), _59=groups)
+        self.assertEqual(peer.groups, (5, 100, 65534))
+
+    def peek(self, message, kernel=None):
+        """
+        What one peeked message makes.
+        """
+        return (kernel or self.kernel).peekMessage(
+            RecordedSocket(messages=[message]), Capture.FIRST_MESSAGE
+        )
+
+    def test_message(self) -> None:
+        """
+        A message says who wrote it, and no more than that.
+        """
+        peer = self.peek(credentialsMessage(b"x", ucred(7, 1000, 100))).credentials
+        self.assertEqual((peer.uid, peer.gid, peer.pid), (1000, 100, 7))
+        self.assertIs(peer.capture, Capture.FIRST_MESSAGE)
+        self.assertIsNone(peer.groups)
+
+    def test_endOfFile(self) -> None:
+        """
+        The credentials of zeros at the end of the stream are nobody's
+        (THREATS K1).
+        """
+        message = self.peek(credentialsMessage(b"", ucred(0, 0, 0)))
+        self.assertEqual(message.data, b"")
+        self.assertIsNone(message.credentials)
+
+    def test_zeros(self) -> None:
+        """
+        Nor does any byte make them anybody's.
+        """
+        with self.assertRaises(CredentialsUnavailable) as raised:
+            self.peek(credentialsMessage(b"x", ucred(0, 0, 0)))
+        self.assertIn("Capture.CONNECT", str(raised.exception))
+
+    def test_messageFromOtherPIDNamespace(self) -> None:
+        """
+        pid 0 with another uid is a peer whose pid is not known (THREATS K8).
+        """
+        peer = self.peek(credentialsMessage(b"x", ucred(0, 1000, 100))).credentials
+        self.assertEqual((peer.uid, peer.pid), (1000, None))
+
+    def test_placeholder(self) -> None:
+        """
+        The placeholder is not nobody(65534), wherever that is mapped (THREATS
+        K2).
+        """
+        message = credentialsMessage(b"x", ucred(0, 65534, 65534))
+        self.assertRaises(CredentialsUnavailable, self.peek, message, self.namespace())
+
+    def test_unmappedMessage(self) -> None:
+        """
+        A writer whose ID is not mapped is not known (THREATS K8).
+        """
+        message = credentialsMessage(b"x", ucred(7, 65534, 5))
+        kernel = self.namespace(uidMap="0 0 10\n")
+        self.assertRaises(CredentialsUnavailable, self.peek, message, kernel)
+        self.assertEqual(self.peek(message, self.namespace()).credentials.uid, 65534)
+
+    def test_noneOrSeveral(self) -> None:
+        """
+        No credentials, different ones, and truncated ones are no identity;
+        the same twice are.
+        """
+        one, other = ucred(7, 1000, 100), ucred(8, 0, 0)
+        for credentials in ((), (one, other), (other, one), (one[:8],)):
+            self.assertRaises(
+                CredentialsUnavailable,
+                self.peek,
+                credentialsMessage(b"x", *credentials),
+            )
+        self.peek(credentialsMessage(b"x", one, one))
+
+    def receive(self, ancillary, descriptors, flags=0, capture=Capture.EVERY_MESSAGE):
+        """
+        What one received message with such control data makes.
+        """
+        return self.kernel.receiveMessage(
+            RecordedSocket(messages=[(b"x", ancillary, flags, None)]),
+            16,
+            descriptors,
+            capture,
+        )
+
+    def openPipes(self, count: int) -> bytes:
+        """
+        Some descriptors, packed as in C{SCM_RIGHTS}.
+        """
+        opened = []
+        for _ in range(count):
+            reader, writer = os.pipe()
+            os.close(writer)
+            opened.append(reader)
+        return struct.pack(f"{count}i", *opened)
+
+    def test_anyOrder(self) -> None:
+        """
+        Control messages are told apart by level and type, in any order and
+        number; unknown ones are passed over, handles nobody asked for are
+        closed (THREATS K5).
+        """
+        before = openDescriptors()
+        first, second = self.openPipes(2), self.openPipes(1)
+        message = self.receive(
+            [
+                (socket.SOL_SOCKET, 1, first),
+                (socket.SOL_SOCKET, 3, b"label"),
+                (0, 2, b"somebody else's"),
+                (socket.SOL_SOCKET, 2, ucred(7, 1000, 100)),
+                (socket.SOL_SOCKET, 4, self.openPipes(1)),
+                (socket.SOL_SOCKET, 1, second + b"\x01\x02"),
+            ],
+            True,
+        )
+        self.assertEqual(message.credentials.uid, 1000)
+        self.assertEqual(message.descriptors, list(struct.unpack("3i", first + second)))
+        self.assertEqual(openDescriptors(), before + 3)
+        for each in message.descriptors:
+            os.close(each)
+
+    def test_unwantedDescriptors(self) -> None:
+        """
+        Descriptors that nobody wants are closed (THREATS A8).
+        """
+        before = openDescriptors()
+        rights = (socket.SOL_SOCKET, 1, self.openPipes(3))
+        message = self.receive([rights], False, capture=None)
+        self.assertEqual(message, (b"x", None, []))
+        self.peek(
+            (b"x", [rights[:2] + (self.openPipes(1),), (1, 2, ucred(7, 1, 1))], 8, 0)
+        )
+        self.assertEqual(openDescriptors(), before)
+
+    def test_truncated(self) -> None:
+        """
+        Where descriptors are wanted and some were lost, none is kept (THREATS
+        K4).
+        """
+        before = openDescriptors()
+        rights = (socket.SOL_SOCKET, 1, self.openPipes(3))
+        self.assertRaises(
+            CredentialsTruncated, self.receive, [rights], True, socket.MSG_CTRUNC
+        )
+        self.assertEqual(openDescriptors(), before)
+
+    def test_closedOnError(self) -> None:
+        """
+        A message whose writer is not known leaves nothing open.
+        """
+        before = openDescriptors()
+        rights = (socket.SOL_SOCKET, 1, self.openPipes(3))
+        self.assertRaises(CredentialsUnavailable, self.receive, [rights], True)
+        self.assertEqual(openDescriptors(), before)
+
+    def test_noNumberForMessages(self) -> None:
+        """
+        An architecture without a number for C{SO_PASSCRED} has no message-time
+        credentials.
+        """
+        self.kernel.options = self.kernel.options._replace(passCred=None)
+        self.assertRaises(OSError, self.kernel.askForMessages, RecordedSocket())
+        self.kernel.checkCapture(Capture.CONNECT)
+        self.assertRaises(
+            CredentialsUnsupported, self.kernel.checkCapture, Capture.EVERY_MESSAGE
+        )
+
+    def test_refuseDescriptors(self) -> None:
+        """
+        C{SO_PASSRIGHTS} is set where it is there, and not tried twice where it
+        is not.
+        """
+        sock = RecordedSocket()
+        self.kernel.setDescriptorsWanted(sock, False)
+        self.assertEqual(sock.sets, [(83, False)])
+        refusing = RecordedSocket({83: OSError(92, "ENOPROTOOPT")})
+        self.kernel.setDescriptorsWanted(refusing, False)
+        self.kernel.setDescriptorsWanted(sock, False)
+        self.assertEqual(sock.sets, [(83, False)])
+
+
+class ThisKernelTests(SynchronousTestCase):
+    """
+    Tests for L{thisKernel} and for the real kernel.
+    """
+
+    if not platform.isLinux():
+        skip = "not Linux"
+
+    def test_linux(self) -> None:
+        """
+        On Linux it is L{Linux}, made once.
+        """
+        self.assertIsInstance(thisKernel(), Linux)
+        self.assertIs(thisKernel(), thisKernel())
+
+    def test_protocol(self) -> None:
+        """
+        It has every method that a server calls.
+        """
+        for name in vars(Kernel):
+            if not name.startswith("_"):
+                self.assertTrue(callable(getattr(Linux, name)), name)
+
+    def test_otherPlatform(self) -> None:
+        """
+        A platform that nobody taught us is named, not guessed at.
+        """
+        self.patch(sys, "platform", "plan9")
+        with self.assertRaises(CredentialsUnsupported) as raised:
+            thisKernel.__wrapped__()
+        self.assertIn("plan9", str(raised.exception))
+
+    def test_captures(self) -> None:
+        """
+        All captures are there, tried on real sockets, and nothing stays open.
+        """
+        before = openDescriptors()
+        for capture in Capture:
+            thisKernel().checkCapture(capture)
+        self.assertEqual(openDescriptors(), before)
+
+    def test_exhausted(self) -> None:
+        """
+        A real kernel that cannot install all descriptors for want of room in
+        this process's table is a truncation, and what it did install is
+        closed (THREATS K4).
+        """
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            null = os.open(os.devnull, os.O_RDONLY)
+            self.addCleanup(os.close, null)
+            theirs.sendmsg(
+                [b"x"], [(socket.SOL_SOCKET, 1, struct.pack("i", null) * 10)]
+            )
+            # The table is as large as the highest number in it, and three.
+            before = openDescriptors()
+            highest = max(map(int, os.listdir("/proc/self/fd")))
+            filler = []
+            limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 3, limits[1]))
+            try:
+                while True:
+                    filler.append(os.dup(null))
+            except OSError:
+                os.close(filler.pop())
+                os.close(filler.pop())
+                self.assertRaises(
+                    CredentialsTruncated,
+                    thisKernel().receiveMessage,
+                    ours,
+                    10,
+                    True,
+                    None,
+                )
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+                for each in filler:
+                    os.close(each)
+            self.assertEqual(openDescriptors(), before)

@@ -1,0 +1,12 @@
+"""
+What twistd finds of twisted_peercred: instances, and nothing else.
+"""
+
+from twisted.application.service import ServiceMaker
+
+peercredEcho = ServiceMaker(
+    "peercred-echo",
+    "twisted_peercred.echo",
+    "An echo server that greets its peers with who they are.",
+    "peercred-echo",
+)

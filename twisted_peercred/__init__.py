@@ -1,0 +1,36 @@
+"""
+Know who is at the other end of a Unix-domain socket, on the word of the
+kernel, before a line of a program's own code runs for that peer.
+"""
+
+from . import adapters as _adapters  # noqa: F401 (registers them)
+from .credentials import Capture, PeerCredentials
+from .errors import (
+    CredentialsTimeout,
+    CredentialsTruncated,
+    CredentialsUnavailable,
+    CredentialsUnsupported,
+    PeerChanged,
+    PeerCredentialsError,
+    PeerRefused,
+)
+from .interfaces import IPeerCredentials, IPeerCredentialsReceiver, IPeerIdentity
+from .server import CredentialedUNIXServerFactory
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "Capture",
+    "CredentialedUNIXServerFactory",
+    "CredentialsTimeout",
+    "CredentialsTruncated",
+    "CredentialsUnavailable",
+    "CredentialsUnsupported",
+    "IPeerCredentials",
+    "IPeerCredentialsReceiver",
+    "IPeerIdentity",
+    "PeerChanged",
+    "PeerCredentials",
+    "PeerCredentialsError",
+    "PeerRefused",
+]

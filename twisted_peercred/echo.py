@@ -1,0 +1,272 @@
+"""
+C{twistd peercred-echo}: greets each peer with who it is, then echoes.
+"""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import pwd
+import sys
+from collections.abc import Callable, Sequence
+
+from twisted.application import service, strports
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import quoteStringArgument
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.threads import deferToThread
+from twisted.python import usage
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from .credentials import Capture, PeerCredentials
+from .errors import PeerCredentialsError
+from .interfaces import IPeerCredentials
+from .server import CredentialedUNIXServerFactory
+from .transport import CredentialedServer
+
+SOCKET_NAME = "peercred-echo.sock"
+
+
+def userName(uid: int) -> str | None:
+    """
+    The name of a user, or L{None}.  Asks the name service: may block.
+    """
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return None
+
+
+def groupName(gid: int) -> str | None:
+    """
+    The name of a group, or L{None}.  Asks the name service: may block.
+    """
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return None
+
+
+def greeting(peer: IPeerCredentials) -> str:
+    """
+    Who a peer is, for people: numbers and names in the manner of id(1).
+    """
+
+    def named(number: int, name: str | None) -> str:
+        return str(number) if name is None else f"{number}({name})"
+
+    words = [
+        "uid=" + named(peer.uid, userName(peer.uid)),
+        "gid=" + named(peer.gid, groupName(peer.gid)),
+    ]
+    if peer.groups is not None:
+        words.append(
+            "groups=" + ",".join(named(gid, groupName(gid)) for gid in peer.groups)
+        )
+    if peer.pid is not None:
+        words.append(f"pid={peer.pid}")
+    if peer.securityLabel is not None:
+        words.append("context=" + ascii(peer.securityLabel)[2:-1])
+    words.append("captured at " + peer.capture.value.replace("-", " "))
+    return " ".join(words)
+
+
+def jsonGreeting(peer: PeerCredentials) -> str:
+    """
+    Who a peer is, for programs: one object, the fields of
+    L{PeerCredentials.asDict} and the names.
+    """
+    return json.dumps(
+        {
+            **peer.asDict(),
+            "userName": userName(peer.uid),
+            "groupName": groupName(peer.gid),
+        }
+    )
+
+
+def _ignoreCancelled(failure: Failure) -> None:
+    failure.trap(CancelledError)
+
+
+@implementer(IHalfCloseableProtocol)
+class EchoWithIdentity(Protocol):
+    """
+    One line that says who the peer is; then its own bytes.
+    """
+
+    factory: EchoFactory
+    transport: CredentialedServer
+
+    def connectionMade(self) -> None:
+        # The greeting comes first, and no faster than the peer reads.
+        self.transport.registerProducer(self.transport, True)
+        self.transport.pauseProducing()
+        self._greeting = Deferred.fromCoroutine(self._greet())
+        self._greeting.addErrback(_ignoreCancelled)
+
+    async def _greet(self) -> None:
+        peer = IPeerCredentials(self.transport)
+        line = await self.factory.lookUp(self.factory.greeting, peer)
+        self.transport.write(line.encode() + b"\n")
+        self.transport.resumeProducing()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.transport.write(data)
+
+    def readConnectionLost(self) -> None:
+        # What it sent before is still to be echoed.
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """
+        Never comes: this end does not half-close.
+        """
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._greeting.cancel()
+
+
+class EchoFactory(Factory[EchoWithIdentity]):
+    """
+    Makes L{EchoWithIdentity}.
+
+    @param greeting: from the peer to the line that it is greeted with; it may
+        block.
+    @param lookUp: calls that where blocking is allowed.
+    """
+
+    protocol = EchoWithIdentity
+
+    def __init__(
+        self,
+        greeting: Callable[[PeerCredentials], str],
+        lookUp: Callable[..., Deferred[str]] = deferToThread,
+    ) -> None:
+        self.greeting = greeting
+        self.lookUp = lookUp
+
+
+class CannotStart(SystemExit, Exception):
+    """
+    Ends twistd with status 1 and one line.  An L{Exception} too, so that
+    twistd clears up (its PID file) before it goes.
+    """
+
+
+class EchoService(service.MultiService):
+    """
+    Serves, or says in one line why not.
+    """
+
+    def __init__(self, description: str, factory: CredentialedUNIXServerFactory):
+        super().__init__()
+        self._description = description
+        try:
+            port = strports.service(description, factory)
+        except (ValueError, TypeError, LookupError, OSError) as problem:
+            raise self._sorry(problem) from problem
+        port.setServiceParent(self)
+
+    def privilegedStartService(self) -> None:
+        try:
+            super().privilegedStartService()
+        except (CannotListenError, OSError, PeerCredentialsError) as problem:
+            sorry = self._sorry(getattr(problem, "socketError", problem))
+            # sys.stderr is twistd's log by now, which may be a file.
+            print(sorry, file=sys.__stderr__)
+            raise sorry from problem
+
+    def _sorry(self, problem: object) -> CannotStart:
+        why = problem.strerror if isinstance(problem, OSError) else None
+        return CannotStart(
+            f"peercred-echo: cannot listen on {self._description}: {why or problem}"
+        )
+
+
+def defaultEndpoint() -> str:
+    """
+    A socket for this user alone, in C{$XDG_RUNTIME_DIR} or the working
+    directory.
+    """
+    path = os.path.join(os.environ.get("XDG_RUNTIME_DIR", ""), SOCKET_NAME)
+    return f"unix:{quoteStringArgument(path)}:mode=600"
+
+
+class Options(usage.Options):
+    """
+    What C{twistd peercred-echo} can be told.
+    """
+
+    synopsis = "[options]"
+    optFlags = [["json", "j", "Greet with one JSON object."]]
+    optParameters = [
+        [
+            "endpoint",
+            "e",
+            None,
+            "Where to listen, a server endpoint string of a Unix socket."
+            f"  [default: {SOCKET_NAME} in $XDG_RUNTIME_DIR, else in the working"
+            " directory, mode 600]",
+        ],
+        [
+            "capture",
+            "c",
+            "connect",
+            "Which credentials to read: connect, first-message or every-message.",
+        ],
+    ]
+    example = f"""
+Example, the server in one terminal and a client in another:
+
+  twistd -n peercred-echo
+
+  python3 -c 'import socket, sys
+  peer = socket.socket(socket.AF_UNIX)
+  peer.connect(sys.argv[1])
+  peer.sendall(b"hello")
+  peer.shutdown(socket.SHUT_WR)
+  print(peer.makefile().read())' "${{XDG_RUNTIME_DIR:-.}}/{SOCKET_NAME}"
+"""
+
+    def getUsage(self, width: int | None = None) -> str:
+        # usage.Options would fill its longdesc into one paragraph.
+        return super().getUsage(width) + self.example
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """
+        @raise CannotStart: they cannot be understood.
+        """
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as problem:
+            raise CannotStart(
+                f"peercred-echo: {problem}; see twistd peercred-echo --help"
+            ) from problem
+
+    def postOptions(self) -> None:
+        if self["endpoint"] is None:
+            self["endpoint"] = defaultEndpoint()
+        try:
+            self["capture"] = Capture(self["capture"])
+        except ValueError:
+            names = ", ".join(each.value for each in Capture)
+            raise usage.UsageError(
+                f"--capture is one of {names}, not {self['capture']!r}"
+            ) from None
+
+
+def makeService(options: Options) -> service.IService:
+    """
+    @raise CannotStart: the endpoint cannot be understood.
+    """
+    echo = EchoFactory(jsonGreeting if options["json"] else greeting)
+    return EchoService(
+        options["endpoint"],
+        CredentialedUNIXServerFactory(echo, capture=options["capture"]),
+    )

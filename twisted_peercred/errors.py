@@ -1,0 +1,78 @@
+"""
+What can go wrong between a connection and the knowledge of who made it.
+
+Every error says in its text what happened and what can be done; what a
+program needs to decide by is in attributes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .interfaces import IPeerCredentials
+
+
+class PeerCredentialsError(Exception):
+    """
+    The parent of every error of this package.
+    """
+
+
+class CredentialsUnavailable(PeerCredentialsError):
+    """
+    The kernel gave no identity for this peer: nothing, a placeholder, or
+    numbers that mean nobody in this namespace.
+    """
+
+
+class CredentialsUnsupported(PeerCredentialsError):
+    """
+    This kernel, or this kind of socket, cannot give what was asked for, for
+    any peer.  Raised when listening starts, not at the first connection.
+    """
+
+
+class CredentialsTruncated(PeerCredentialsError):
+    """
+    Control data did not fit or could not be installed (C{MSG_CTRUNC},
+    recvmsg(2)): credentials or descriptors that were sent are lost.
+    """
+
+
+class CredentialsTimeout(PeerCredentialsError):
+    """
+    The peer did not send, in the time that it had, the message that would
+    have told who it is.
+    """
+
+
+class PeerRefused(PeerCredentialsError):
+    """
+    The peer is known, and not let in.
+
+    @ivar credentials: who was refused.
+    @ivar rule: what refused, as an administrator wrote it or as the argument
+        of the factory is called.
+    """
+
+    def __init__(self, credentials: IPeerCredentials, rule: str) -> None:
+        super().__init__(f"{credentials} is refused by {rule}")
+        self.credentials = credentials
+        self.rule = rule
+
+
+class PeerChanged(PeerCredentialsError):
+    """
+    Another process than before wrote on the connection, and the protocol does
+    not provide L{IPeerCredentialsReceiver
+    <twisted_peercred.interfaces.IPeerCredentialsReceiver>}.
+
+    @ivar old: who wrote until now.
+    @ivar new: who wrote this message, none of which was delivered.
+    """
+
+    def __init__(self, old: IPeerCredentials, new: IPeerCredentials) -> None:
+        super().__init__(f"written by {new} on a connection of {old}")
+        self.old = old
+        self.new = new

@@ -1,0 +1,398 @@
+"""
+Linux: unix(7), socket(7); C{include/uapi/asm-generic/socket.h} and its
+brothers for the numbers, C{include/linux/socket.h} for the control messages.
+
+Connect-time: C{SO_PEERCRED} is C{struct ucred} of the moment of connect(2),
+effective IDs; C{SO_PEERGROUPS} (4.13) the supplementary groups, without the
+primary; C{SO_PEERSEC} the label.  Message-time: C{SO_PASSCRED} makes the
+kernel put C{SCM_CREDENTIALS}, real IDs unless the sender chose another of its
+own, beside what is read.
+
+====================  =======  ====  =======  =====  ======
+option                generic  mips  powerpc  sparc  parisc
+====================  =======  ====  =======  =====  ======
+C{SO_PASSCRED}        16       17    20       2      -
+C{SO_PEERCRED}        17       18    21       0x40   -
+C{SO_PEERSEC}         31       30    31       0x1e   -
+C{SO_PEERGROUPS}      59       59    59       0x3d   0x4034
+C{SO_PASSRIGHTS}      83       83    83       0x5c   -
+====================  =======  ====  =======  =====  ======
+
+What has no number here is taken from CPython, which was compiled against the
+header, or is not there: never guessed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+import struct
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ..credentials import Capture, PeerCredentials
+from ..errors import (
+    CredentialsTruncated,
+    CredentialsUnavailable,
+    CredentialsUnsupported,
+    PeerCredentialsError,
+)
+from . import Message, closeAll
+
+UCRED_SIZE = 12
+SCM_CREDENTIALS = 2
+SCM_PIDFD = 4
+#: uid_t and gid_t of all ones are no ID (credentials(7)): "unset".
+NO_ID = 0xFFFFFFFF
+#: CPython's getsockopt takes no longer buffer.
+GETSOCKOPT_LIMIT = 1024
+#: NGROUPS_MAX (C{linux/limits.h}), a u32 each: more cannot be said.
+GROUPS_SIZE = 4 * 65536
+#: What the IDs of another user namespace look like, unless
+#: /proc/sys/kernel/overflowuid and overflowgid say otherwise.
+OVERFLOW_ID = 65534
+
+CREDENTIALS_ROOM = socket.CMSG_SPACE(UCRED_SIZE)
+#: Room for SCM_MAX_FD (253, C{net/scm.h}) descriptors and any control message
+#: that an option set by somebody else may add: what stock Twisted offers.
+DESCRIPTORS_ROOM = socket.CMSG_SPACE(4096)
+
+
+class Options(NamedTuple):
+    """
+    Numbers of socket options on one architecture; L{None}: not confirmed.
+    """
+
+    passCred: int | None
+    peerCred: int | None
+    peerSec: int | None
+    peerGroups: int | None
+    passRights: int | None
+
+
+ARCHITECTURES = (
+    (
+        r"x86_64|i[3-6]86|arm|aarch64|riscv|s390|loongarch",
+        Options(16, 17, 31, 59, 83),
+    ),
+    (r"mips", Options(17, 18, 30, 59, 83)),
+    (r"ppc|powerpc", Options(20, 21, 31, 59, 83)),
+    (r"sparc", Options(2, 0x40, 0x1E, 0x3D, 0x5C)),
+    (r"parisc", Options(None, None, None, 0x4034, None)),
+)
+
+
+def optionsOf(machine: str) -> Options:
+    """
+    The option numbers of an architecture.
+
+    @param machine: its name, as uname(2) gives it.
+    """
+    known = Options(None, None, None, None, None)
+    for pattern, options in ARCHITECTURES:
+        if re.match(pattern, machine):
+            known = options
+    return Options(
+        *(
+            getattr(socket, "SO_" + name.upper(), None) if number is None else number
+            for name, number in known._asdict().items()
+        )
+    )
+
+
+# Decoders: bytes to values.
+
+
+def decodeCredentials(data: bytes, byteOrder: str = "=") -> tuple[int, int, int]:
+    """
+    C{struct ucred}: pid, uid and gid.
+
+    @param byteOrder: C{"="}, C{"<"} or C{">"}, as in L{struct}.
+    @raise CredentialsUnavailable: it has another size, or no IDs in it.
+    """
+    if len(data) != UCRED_SIZE:
+        raise CredentialsUnavailable(
+            f"the kernel gave credentials of {len(data)} bytes where struct ucred"
+            f" has {UCRED_SIZE}"
+        )
+    pid, uid, gid = struct.unpack(byteOrder + "iII", data)
+    if uid == NO_ID or gid == NO_ID:
+        raise CredentialsUnavailable(
+            "the kernel knows no peer: this is no connected Unix-domain socket"
+        )
+    return pid, uid, gid
+
+
+def decodeGroups(data: bytes, gid: int, byteOrder: str = "=") -> tuple[int, ...]:
+    """
+    The answer of C{SO_PEERGROUPS}, completed with the primary group.
+
+    @raise CredentialsUnavailable: it is no array of u32.
+    """
+    count, rest = divmod(len(data), 4)
+    if rest:
+        raise CredentialsUnavailable(f"the kernel gave groups of {len(data)} bytes")
+    return tuple(sorted({gid, *struct.unpack(f"{byteOrder}{count}I", data)}))
+
+
+def isMapped(number: int, mapping: str) -> bool:
+    """
+    Whether an ID of this user namespace stands for one outside of it.
+
+    @param mapping: text of C{/proc/self/uid_map} or C{gid_map}
+        (user_namespaces(7)): first ID inside, first ID outside, how many.
+    """
+    for line in mapping.splitlines():
+        inside, _, count = map(int, line.split())
+        if inside <= number < inside + count:
+            return True
+    return False
+
+
+# Socket calls.
+
+
+class Linux:
+    """
+    A L{Kernel <twisted_peercred.kernels.Kernel>}.
+
+    @param machine: the architecture, as uname(2) names it; this one's if
+        L{None}.
+    @param proc: the directory of proc(5).
+    """
+
+    def __init__(self, machine: str | None = None, proc: str = "/proc") -> None:
+        self.options = optionsOf(os.uname().machine if machine is None else machine)
+        self._proc = proc
+        # 65534 is suspect in any case: the number may have been changed since
+        # credentials were made.
+        self._overflow = {
+            OVERFLOW_ID,
+            self._overflowID("overflowuid"),
+            self._overflowID("overflowgid"),
+        }
+
+    def _overflowID(self, name: str) -> int:
+        try:
+            with open(f"{self._proc}/sys/kernel/{name}") as file:
+                return int(file.read())
+        except OSError:
+            return OVERFLOW_ID
+
+    def checkCapture(self, capture: Capture) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            try:
+                self.connectionCredentials(ours)
+                if capture is not Capture.CONNECT:
+                    self.askForMessages(ours)
+                    theirs.send(b"?")
+                    self.receiveMessage(ours, 1, False, capture)
+            except (OSError, PeerCredentialsError) as error:
+                raise CredentialsUnsupported(
+                    f"Linux {os.uname().release} ({os.uname().machine}) does not give"
+                    f" credentials at {capture.value} to this process: {error};"
+                    " look for a seccomp filter, a sandbox or a user namespace"
+                ) from error
+
+    def askForMessages(self, sock: socket.socket) -> None:
+        if self.options.passCred is None:
+            raise OSError(errno.ENOPROTOOPT, "SO_PASSCRED has no known number here")
+        sock.setsockopt(socket.SOL_SOCKET, self.options.passCred, 1)
+
+    def setDescriptorsWanted(self, sock: socket.socket, wanted: bool) -> None:
+        if self.options.passRights is None:
+            return
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, self.options.passRights, wanted)
+        except OSError:
+            # Linux before 6.16, or a filter.  Nothing depends on it: what
+            # arrives all the same is discarded by recv(2), or closed.
+            self.options = self.options._replace(passRights=None)
+
+    def connectionCredentials(self, sock: socket.socket) -> PeerCredentials:
+        if self.options.peerCred is None:
+            raise CredentialsUnavailable("SO_PEERCRED has no known number here")
+        try:
+            answer = sock.getsockopt(
+                socket.SOL_SOCKET, self.options.peerCred, UCRED_SIZE
+            )
+        except OSError as error:
+            raise CredentialsUnavailable(f"SO_PEERCRED: {error}") from error
+        pid, uid, gid = decodeCredentials(answer)
+        if uid in self._overflow or gid in self._overflow:
+            self._requireMapped(uid, gid)
+        label = self._getsockopt(sock, self.options.peerSec, GETSOCKOPT_LIMIT)
+        return PeerCredentials(
+            uid=uid,
+            gid=gid,
+            groups=self._groups(sock, gid),
+            securityLabel=None if label is None else label.rstrip(b"\0"),
+            pid=pid or None,
+        )
+
+    def _groups(self, sock: socket.socket, gid: int) -> tuple[int, ...] | None:
+        """
+        All groups, or L{None} where one of them has no number here.
+        """
+        answer = self._getsockopt(sock, self.options.peerGroups, GROUPS_SIZE)
+        if answer is None:
+            return None
+        groups = decodeGroups(answer, gid)
+        if not self._overflow.isdisjoint(groups) and not self._areMapped(
+            self._overflow.intersection(groups), "gid"
+        ):
+            return None
+        return groups
+
+    def _getsockopt(
+        self, sock: socket.socket, option: int | None, limit: int
+    ) -> bytes | None:
+        """
+        An answer of any length, or L{None} where there is none: the kernel is
+        too old, has no security module, or may not be asked.
+        """
+        if option is None:
+            return None
+        try:
+            return sock.getsockopt(socket.SOL_SOCKET, option, GETSOCKOPT_LIMIT)
+        except OSError as error:
+            if error.errno != errno.ERANGE:
+                return None
+        return longGetsockopt(sock, option, limit)
+
+    def peekMessage(self, sock: socket.socket, capture: Capture) -> Message:
+        # There is room for the credentials alone.  The kernel puts them
+        # first; descriptors that do not fit in a look are neither installed
+        # nor lost.
+        data, ancillary, _, _ = sock.recvmsg(1, CREDENTIALS_ROOM, socket.MSG_PEEK)
+        credentials, descriptors = self._sort(ancillary)
+        closeAll(descriptors)
+        return Message(data, self._writer(data, credentials, capture), [])
+
+    def receiveMessage(
+        self,
+        sock: socket.socket,
+        size: int,
+        descriptors: bool,
+        capture: Capture | None,
+    ) -> Message:
+        room = DESCRIPTORS_ROOM if descriptors else CREDENTIALS_ROOM
+        data, ancillary, flags, _ = sock.recvmsg(size, room)
+        credentials, received = self._sort(ancillary)
+        try:
+            # Without room for descriptors their loss is what was asked for.
+            if descriptors and flags & socket.MSG_CTRUNC:
+                raise CredentialsTruncated(
+                    f"{len(received)} descriptors came and others were lost: too"
+                    " many were sent, or this process has too many files open"
+                )
+            writer = None
+            if capture is not None:
+                writer = self._writer(data, credentials, capture)
+        except PeerCredentialsError:
+            closeAll(received)
+            raise
+        if not descriptors:
+            closeAll(received)
+            received = []
+        return Message(data, writer, received)
+
+    def _sort(
+        self, ancillary: Iterable[tuple[int, int, bytes]]
+    ) -> tuple[list[bytes], list[int]]:
+        """
+        Credentials and descriptors among control messages, in whatever order
+        and number they come.  Handles of processes (C{SCM_PIDFD}, if somebody
+        set the option before the socket was ours) are closed.
+        """
+        credentials: list[bytes] = []
+        descriptors: list[int] = []
+        for level, kind, payload in ancillary:
+            if level != socket.SOL_SOCKET:
+                continue
+            if kind == SCM_CREDENTIALS:
+                credentials.append(payload)
+            elif kind in (socket.SCM_RIGHTS, SCM_PIDFD):
+                # A truncated one may end within an int.
+                count = len(payload) // 4
+                numbers = struct.unpack(f"={count}i", payload[: 4 * count])
+                if kind == SCM_PIDFD:
+                    closeAll(numbers)
+                else:
+                    descriptors.extend(numbers)
+        return credentials, descriptors
+
+    def _writer(
+        self, data: bytes, credentials: list[bytes], capture: Capture
+    ) -> PeerCredentials | None:
+        """
+        Who wrote C{data}.
+        """
+        if not data:
+            # The end of the stream comes with credentials of zeros, which
+            # would be root.
+            return None
+        if len(set(credentials)) != 1:
+            raise CredentialsUnavailable(
+                f"{len(credentials)} credentials came with a message: SO_PASSCRED"
+                " is not set, or a sandbox rewrites messages"
+            )
+        pid, uid, gid = decodeCredentials(credentials[0])
+        if pid == 0 and uid in self._overflow and gid in self._overflow:
+            raise CredentialsUnavailable(
+                "a placeholder came instead of credentials: the message was"
+                " written before the kernel was asked to stamp messages"
+            )
+        if pid == uid == gid == 0:
+            raise CredentialsUnavailable(
+                "the credentials are all zeros, which is root of a PID namespace"
+                " that this one cannot see, or nobody: use Capture.CONNECT for it"
+            )
+        if uid in self._overflow or gid in self._overflow:
+            self._requireMapped(uid, gid)
+        return PeerCredentials(uid=uid, gid=gid, pid=pid or None, capture=capture)
+
+    def _requireMapped(self, uid: int, gid: int) -> None:
+        """
+        @raise CredentialsUnavailable: one of the two is only how IDs of
+            another user namespace look like from here.
+        """
+        for name, number in (("uid", uid), ("gid", gid)):
+            if number in self._overflow and not self._areMapped({number}, name):
+                raise CredentialsUnavailable(
+                    f"{name} {number} stands for an ID that this user namespace"
+                    f" does not map; see /proc/{os.getpid()}/{name}_map and"
+                    " user_namespaces(7)"
+                )
+
+    def _areMapped(self, numbers: Iterable[int], name: str) -> bool:
+        # Read each time, and only for the one ID in four billion that may be
+        # no ID: the map can be written, and the namespace changed, while a
+        # server runs.  Two lines of this process's own proc(5), no disk.
+        try:
+            with open(f"{self._proc}/self/{name}_map") as file:
+                mapping = file.read()
+        except OSError:
+            return False
+        return all(isMapped(number, mapping) for number in numbers)
+
+
+def longGetsockopt(sock: socket.socket, option: int, limit: int) -> bytes | None:
+    """
+    getsockopt(2) at C{SOL_SOCKET} for answers that CPython has no room for.
+
+    @param limit: bytes of room.
+    @return: the answer, or L{None} for an error.
+    """
+    # Hardly any process has so many groups, and a Python may be without ctypes.
+    import ctypes
+
+    buffer = ctypes.create_string_buffer(limit)
+    length = ctypes.c_uint32(limit)
+    failed = ctypes.CDLL(None).getsockopt(
+        sock.fileno(), socket.SOL_SOCKET, option, buffer, ctypes.byref(length)
+    )
+    return None if failed else buffer.raw[: length.value]

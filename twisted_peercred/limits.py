@@ -1,0 +1,60 @@
+"""
+How much of a server one user may take.
+"""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+_Guest = TypeVar("_Guest")
+
+
+class WaitingRoom(Generic[_Guest]):
+    """
+    Connections whose first message is still to come: a limited number, shared
+    fairly.  When all places are taken, the connection to give up is the one
+    that has waited longest of the user who has most of them; so one user's
+    silent connections never keep another user out.
+
+    @ivar limit: places, at least 1.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        # dicts for their order: the first key has waited longest.
+        self._guests: dict[int, dict[_Guest, None]] = {}
+        self._taken = 0
+
+    def __len__(self) -> int:
+        return self._taken
+
+    def enter(self, uid: int, guest: _Guest) -> _Guest | None:
+        """
+        Take a place.
+
+        @param uid: the user by connect-time credentials.
+        @return: who has to go for it, and has left the room already: C{guest}
+            itself where nobody has more places than its own user would have;
+            L{None} while there is room.
+        """
+        expelled = None
+        if self._taken == self.limit:
+            greediest = max(self._guests, key=lambda each: len(self._guests[each]))
+            if len(self._guests.get(uid, ())) + 1 >= len(self._guests[greediest]):
+                return guest
+            expelled = next(iter(self._guests[greediest]))
+            self.leave(greediest, expelled)
+        self._guests.setdefault(uid, {})[guest] = None
+        self._taken += 1
+        return expelled
+
+    def leave(self, uid: int, guest: _Guest) -> None:
+        """
+        Give the place back; nothing for one who has none.
+        """
+        guests = self._guests.get(uid, {})
+        if guest in guests:
+            del guests[guest]
+            self._taken -= 1
+            if not guests:
+                del self._guests[uid]

@@ -1,0 +1,115 @@
+"""
+How a factory comes to its place in Twisted: the one module that relies on
+what Twisted does not promise.
+
+A factory is never told which port it serves, yet two things must be arranged
+with the port before its first accept(2):
+
+  - the socket option that makes the kernel stamp messages has to be set
+    before listen(2): on Linux from 6.16 a connection inherits it at
+    connect(2), and what a peer writes between accept(2) and an option set
+    later arrives with a placeholder (both measured);
+  - L{unix.Port.transport}, documented as replaceable, has to be our transport.
+    Changing the class of a stock transport later would cost each connection
+    the memory of a dict of its own.
+
+So C{doStart}, which a port calls before it makes its socket, looks up the
+calls on the stack for the port.  All that is then touched is public
+(C{transport}, C{createInternetSocket}, C{startReading}); that C{doStart} is
+called by C{startListening}, and these three by name, is not promised, and
+C{tests/test_listening.py} fails by name when it changes.  Where there is no
+port to be found, each accepted connection is arranged by itself: right, but
+with the gap named above, in which a peer is refused.  Sub-classing the port
+instead is not to be had: C{reactor.listenUNIX} makes it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from socket import socket
+
+from twisted.internet import tcp, unix
+from twisted.internet.interfaces import ITransport
+
+from .errors import CredentialsUnsupported
+from .transport import CredentialedServer
+
+
+def findStartingPort() -> tcp.Port | None:
+    """
+    The port whose C{startListening} is under way, in this very call.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code.co_name == "startListening":
+            port = frame.f_locals.get("self")
+            if isinstance(port, tcp.Port):
+                return port
+        frame = frame.f_back
+    return None
+
+
+def arrangePort(
+    port: tcp.Port, factory: object, prepare: Callable[[socket], None] | None
+) -> None:
+    """
+    Have a port that is about to listen make our transports.
+
+    @param factory: the factory that the port was found for.
+    @param prepare: what is to be done to its socket before it listens (or, to
+        one that listened before it was ours, now); L{None} for nothing.
+    @raise CredentialsUnsupported: peers of this port cannot be known.
+    """
+    if not isinstance(port, unix.Port):
+        raise CredentialsUnsupported(
+            "only Unix-domain sockets have peer credentials, and this port is"
+            f" {port!r}: use reactor.listenUNIX or a 'unix:' endpoint"
+        )
+    if port.factory is not factory:
+        raise CredentialsUnsupported(
+            f"{type(port.factory).__name__} wraps the factory that knows peers:"
+            " it has to be the other way round, with CredentialedUNIXServerFactory"
+            " outermost"
+        )
+    port.transport = CredentialedServer
+    if prepare is not None:
+        _prepareSocket(port, prepare)
+
+
+def _prepareSocket(port: unix.Port, prepare: Callable[[socket], None]) -> None:
+    create: Callable[[], socket] = port.createInternetSocket
+    startReading = port.startReading
+
+    def createPrepared() -> socket:
+        created = create()
+        prepare(created)
+        return created
+
+    def startReadingPrepared() -> None:
+        del port.createInternetSocket, port.startReading
+        # A socket that was adopted has not been created here.
+        prepare(port.socket)
+        startReading()
+
+    port.createInternetSocket = createPrepared  # type: ignore[method-assign]
+    port.startReading = startReadingPrepared  # type: ignore[method-assign]
+
+
+def adoptTransport(transport: ITransport) -> CredentialedServer:
+    """
+    Our transport, whatever made the connection.
+
+    @param transport: one of ours, or a stock one: of C{adoptStreamConnection},
+        or of a port that could not be found.
+    @raise CredentialsUnsupported: anything else.
+    """
+    if type(transport) is unix.Server:
+        transport.__class__ = CredentialedServer
+    if not isinstance(transport, CredentialedServer):
+        raise CredentialsUnsupported(
+            f"{type(transport).__name__} is not the transport of an accepted"
+            " Unix-domain connection; CredentialedUNIXServerFactory has to be the"
+            " outermost factory of a Unix port"
+        )
+    return transport

@@ -1,0 +1,225 @@
+"""
+Twisted's own transport of an accepted Unix connection, with a reading side
+that knows about credentials.
+
+It is stock L{unix.Server} in everything but C{doRead}, a public method, which
+here does what the protocol of the moment needs and no more:
+
+  - one that has still to learn who the peer is (an L{IIdentifying}) is asked
+    to go on;
+  - with L{Capture.EVERY_MESSAGE} each read is a recvmsg(2) whose credentials
+    are compared with those before;
+  - one that provides L{IFileDescriptorReceiver} gets recvmsg(2) with room for
+    descriptors;
+  - any other gets recv(2), which costs less than the recvmsg(2) of stock, and
+    with which the kernel discards descriptors that nobody asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from twisted.internet import main, unix
+from twisted.internet.interfaces import (
+    IFileDescriptorReceiver,
+    ILoggingContext,
+    IProtocol,
+)
+from twisted.python.failure import Failure
+from zope.interface import Interface
+
+from .credentials import Capture, PeerCredentials
+from .errors import PeerChanged, PeerCredentialsError
+from .interfaces import IPeerCredentialsReceiver
+from .kernels import Kernel, Message, closeAll
+from .record import refused
+
+#: What a reactor makes of a read: L{None} to go on, or why the connection ends.
+ReadResult: TypeAlias = "Exception | None"
+
+
+class IIdentifying(Interface):
+    """
+    A protocol that holds a connection until its peer is known.
+    """
+
+    def readIdentity() -> ReadResult:
+        """
+        The connection is readable.
+        """
+
+
+class CredentialedServer(unix.Server):
+    """
+    The server's side of a connection whose peer is known.
+
+    @ivar peerCredentials: who the peer is, by the capture that was asked for;
+        L{None} until that is known.  With L{Capture.EVERY_MESSAGE}, who wrote
+        the bytes that were delivered last.
+    @ivar connectionCredentials: the connect-time credentials, in every capture.
+    @ivar kernel: what reads messages; set for those protocols that need it.
+    """
+
+    peerCredentials: PeerCredentials | None = None
+    connectionCredentials: PeerCredentials | None = None
+    kernel: Kernel
+
+    # How to read, and the protocol that this was chosen for: it can be
+    # replaced at any time by assigning transport.protocol, as in Twisted.
+    _read: Callable[[CredentialedServer], ReadResult]
+    _readFor: IProtocol | None = None
+    _wantsDescriptors = True
+    _aborted = False
+
+    def __repr__(self) -> str:
+        protocol = getattr(self, "protocol", None)
+        return (
+            f"<{type(protocol).__name__} #{self.sessionno} with {self.peerCredentials}>"
+        )
+
+    def serve(self, protocol: IProtocol) -> None:
+        """
+        Hand the connection over: from now on C{protocol} is what Twisted's
+        reactor deals with.
+        """
+        self.protocol = protocol
+        if ILoggingContext.providedBy(protocol):
+            prefix = protocol.logPrefix()
+        else:
+            prefix = type(protocol).__name__
+        self.logstr = f"{prefix},{self.sessionno},{self.hostname}"
+        self._chooseRead()
+
+    def _chooseRead(self) -> None:
+        protocol = self._readFor = self.protocol
+        if IIdentifying.providedBy(protocol):
+            self._read = _readIdentity
+            return
+        wanted = IFileDescriptorReceiver.providedBy(protocol)
+        if wanted is not self._wantsDescriptors:
+            self._wantsDescriptors = wanted
+            self.kernel.setDescriptorsWanted(self.socket, wanted)
+        known = self.peerCredentials
+        if known is not None and known.capture is Capture.EVERY_MESSAGE:
+            self._read = _readAttributed
+        elif wanted:
+            self._read = _readDescriptors
+        else:
+            self._read = _readBytes
+
+    def doRead(self) -> ReadResult:  # type: ignore[override] # any reason goes
+        """
+        The socket is readable.
+
+        @see: L{twisted.internet.interfaces.IReadDescriptor.doRead}
+        """
+        if self.protocol is not self._readFor:
+            self._chooseRead()
+        return self._read(self)
+
+    def abortConnection(self) -> None:
+        """
+        @see: L{twisted.internet.interfaces.ITCPTransport.abortConnection}
+        """
+        self._aborted = True
+        super().abortConnection()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """
+        @see: L{twisted.internet.interfaces.IReadDescriptor.connectionLost}
+        """
+        # The protocol refers to this transport.
+        self._readFor = None
+        super().connectionLost(reason)
+
+
+def _readIdentity(transport: CredentialedServer) -> ReadResult:
+    return IIdentifying(transport.protocol).readIdentity()
+
+
+def _readBytes(transport: CredentialedServer) -> ReadResult:
+    try:
+        data = transport.socket.recv(transport.bufferSize)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return main.CONNECTION_LOST
+    if not data:
+        return main.CONNECTION_DONE
+    transport.protocol.dataReceived(data)
+    return None
+
+
+def _readDescriptors(transport: CredentialedServer) -> ReadResult:
+    try:
+        message = transport.kernel.receiveMessage(
+            transport.socket, transport.bufferSize, True, None
+        )
+    except BlockingIOError:
+        return None
+    except OSError:
+        return main.CONNECTION_LOST
+    except PeerCredentialsError as problem:
+        return _refuse(transport, problem)
+    return _deliver(transport, message)
+
+
+def _readAttributed(transport: CredentialedServer) -> ReadResult:
+    try:
+        message = transport.kernel.receiveMessage(
+            transport.socket,
+            transport.bufferSize,
+            transport._wantsDescriptors,
+            Capture.EVERY_MESSAGE,
+        )
+    except BlockingIOError:
+        return None
+    except OSError:
+        return main.CONNECTION_LOST
+    except PeerCredentialsError as problem:
+        return _refuse(transport, problem)
+    old, new = transport.peerCredentials, message.credentials
+    if old is None or new is None or new == old:
+        return _deliver(transport, message)
+    if not IPeerCredentialsReceiver.providedBy(transport.protocol):
+        closeAll(message.descriptors)
+        return _refuse(transport, PeerChanged(old, new))
+    transport.peerCredentials = new
+    try:
+        transport.protocol.peerCredentialsChanged(old, new)
+    except BaseException:
+        closeAll(message.descriptors)
+        raise
+    if transport.disconnecting or transport._aborted:
+        # Told who writes now, the protocol wanted none of it.
+        closeAll(message.descriptors)
+        return None
+    return _deliver(transport, message)
+
+
+def _deliver(transport: CredentialedServer, message: Message) -> ReadResult:
+    """
+    Descriptors, then the bytes they came with, as stock does; but what an
+    exception leaves over is closed.
+    """
+    descriptors = message.descriptors
+    try:
+        while descriptors:
+            IFileDescriptorReceiver(transport.protocol).fileDescriptorReceived(
+                descriptors.pop(0)
+            )
+    except BaseException:
+        closeAll(descriptors)
+        raise
+    if not message.data:
+        return main.CONNECTION_DONE
+    transport.protocol.dataReceived(message.data)
+    return None
+
+
+def _refuse(
+    transport: CredentialedServer, problem: PeerCredentialsError
+) -> PeerCredentialsError:
+    refused(transport.getPeer(), transport.peerCredentials, problem)
+    return problem
