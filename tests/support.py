@@ -29,7 +29,8 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
-from twisted_peercred import IPeerCredentials
+from twisted_peercred import CredentialedUNIXServerFactory, IPeerCredentials
+from twisted_peercred.kernels import thisKernel
 
 isRoot = os.geteuid() == 0
 needsRoot = "" if isRoot else "needs root: clients run under other users"
@@ -201,6 +202,27 @@ def credentialsMessage(data: bytes, *credentials: bytes, flags: int = 0):
     )
 
 
+class FailingKernel:
+    """
+    This machine's kernel, but for one call.
+
+    @param broken: the call's name.
+    @param problem: what it raises.
+    """
+
+    def __init__(self, broken: str, problem: Exception) -> None:
+        self._broken = broken
+        self._problem = problem
+
+    def __getattr__(self, name):
+        if name == self._broken:
+            return self._fail
+        return getattr(thisKernel(), name)
+
+    def _fail(self, *arguments, **options):
+        raise self._problem
+
+
 class LiveTestCase(TestCase):
     """
     Real servers in this process, on trial's reactor.
@@ -208,7 +230,7 @@ class LiveTestCase(TestCase):
 
     timeout = 120
 
-    def setUp(self) -> None:
+    def setUp(self) -> Deferred[None]:
         # Short, and within the reach of other users.
         self.directory = tempfile.mkdtemp(prefix="pc", dir="/tmp")
         os.chmod(self.directory, 0o755)
@@ -216,6 +238,8 @@ class LiveTestCase(TestCase):
         self.events = []
         globalLogPublisher.addObserver(self.events.append)
         self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+        # What a reactor opens when it starts is open before a test counts.
+        return deferLater(reactor, 0)
 
     def listen(self, factory: IProtocolFactory, **options) -> str:
         """
@@ -247,6 +271,76 @@ class LiveTestCase(TestCase):
                 await deferLater(reactor, 0.005)
 
         return Deferred.fromCoroutine(wait())
+
+    turns = 0
+
+    def readUp(self) -> bool:
+        """
+        Whether the reactor has had a few turns.
+        """
+        self.turns += 1
+        return self.turns % 3 == 0
+
+    def serve(self, protocol=Remembering, **options):
+        """
+        @return: the address, and the wrapped factory.
+        """
+        wrapped = RememberingFactory(protocol)
+        self.factory = CredentialedUNIXServerFactory(wrapped, **options)
+        return self.listen(self.factory), wrapped
+
+    def connect(self, address) -> socket.socket:
+        """
+        A client's end, in this process.
+        """
+        peer = socket.socket(socket.AF_UNIX)
+        self.addCleanup(peer.close)
+        peer.connect(address)
+        return peer
+
+    async def made(self, wrapped, count=1):
+        """
+        The protocol made last, when there are so many.
+        """
+        await self.until(lambda: len(wrapped.made) == count)
+        return wrapped.made[-1]
+
+    async def closed(self, peer) -> bytes:
+        """
+        Wait for the server to close.
+
+        @return: what it sent.
+        """
+        peer.setblocking(False)
+        data = []
+
+        def ended() -> bool:
+            try:
+                data.append(peer.recv(1024))
+            except BlockingIOError:
+                return False
+            except ConnectionResetError:
+                return True
+            return data[-1] == b""
+
+        await self.until(ended)
+        return b"".join(data)
+
+    def sendDescriptor(self, peer, data: bytes, count: int = 1) -> None:
+        """
+        Send bytes and some descriptors of /dev/null in one message.
+        """
+        with open(os.devnull) as null:
+            peer.sendmsg(
+                [data],
+                [
+                    (
+                        socket.SOL_SOCKET,
+                        socket.SCM_RIGHTS,
+                        struct.pack("i", null.fileno()) * count,
+                    )
+                ],
+            )
 
 
 def flat(received: Iterable[bytes]) -> bytes:

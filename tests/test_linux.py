@@ -407,7 +407,7 @@ class LinuxTests(SynchronousTestCase):
         message = self.receive([rights], False, capture=None)
         self.assertEqual(message, (b"x", None, []))
         self.peek(
-            (b"x", [rights[:2] + (self.openPipes(1),), (1, 2, ucred(7, 1, 1))], 8, 0)
+            (b"x", [(*rights[:2], self.openPipes(1)), (1, 2, ucred(7, 1, 1))], 8, 0)
         )
         self.assertEqual(openDescriptors(), before)
 

@@ -215,19 +215,22 @@ class Arrival:
         return None
 
     def _expire(self) -> None:
-        self._deadline = None
-        self._refuse(
+        self._giveUp(
             CredentialsTimeout(
                 f"no message came within {self._factory._timeout} seconds"
             )
         )
-        self._transport.abortConnection()
 
     def _expel(self) -> None:
         known = self._transport.connectionCredentials
         assert known is not None
-        self._refuse(PeerRefused(known, "maxUnidentified"))
-        # Not at once: the reactor may be about to call the transport.
+        self._giveUp(PeerRefused(known, "maxUnidentified"))
+
+    def _giveUp(self, problem: PeerCredentialsError) -> None:
+        self._leave()
+        self._refuse(problem)
+        # Which closes in the reactor's next turn: in this one it may be about
+        # to call the transport.
         self._transport.abortConnection()
 
     def _leave(self) -> None:
@@ -235,11 +238,13 @@ class Arrival:
         Give back what waiting took.
         """
         deadline, self._deadline = self._deadline, None
-        if deadline is not None:
+        if deadline is None:
+            return
+        if deadline.active():
             deadline.cancel()
         known = self._transport.connectionCredentials
-        if known is not None:
-            self._factory._waiting.leave(known.uid, self)
+        assert known is not None
+        self._factory._waiting.leave(known.uid, self)
 
     def readIdentity(self) -> ReadResult:
         """
