@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterable
 
 from twisted.internet import reactor
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IFileDescriptorReceiver,
@@ -146,6 +147,17 @@ class RememberingFactory(Factory):
         self.protocol = protocol
         self.made = []
         self.descriptors = []
+
+
+class UVLoopReactor(AsyncioSelectorReactor):
+    """
+    The asyncio reactor over uvloop, where that is installed.
+    """
+
+    def __init__(self) -> None:
+        import uvloop
+
+        super().__init__(uvloop.new_event_loop())
 
 
 class RecordedSocket:

@@ -1,0 +1,175 @@
+"""
+Every way to listen, on every reactor: the one module that uses Twisted's own
+L{ReactorBuilder}, which is private test code.
+"""
+
+import os
+import socket
+import tempfile
+import threading
+
+from twisted.internet.endpoints import (
+    AdoptedStreamServerEndpoint,
+    UNIXServerEndpoint,
+    serverFromString,
+)
+from twisted.internet.interfaces import IReactorUNIX
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.test.reactormixins import ReactorBuilder
+
+from twisted_peercred import Capture, CredentialedUNIXServerFactory, IPeerCredentials
+
+
+class Greeting(Protocol):
+    """
+    Says who the peer is, then echoes.
+    """
+
+    def connectionMade(self) -> None:
+        peer = IPeerCredentials(self.transport)
+        self.transport.write(f"{peer.uid} {peer.pid} {peer.capture.value}\n".encode())
+
+    def dataReceived(self, data: bytes) -> None:
+        self.transport.write(data)
+        self.transport.loseConnection()
+
+
+def byListenUNIX(reactor, address, factory):
+    """
+    C{reactor.listenUNIX}.
+    """
+    reactor.listenUNIX(address, factory)
+
+
+def byEndpoint(reactor, address, factory):
+    """
+    An endpoint object.
+    """
+    return UNIXServerEndpoint(reactor, address).listen(factory)
+
+
+def byString(reactor, address, factory):
+    """
+    An endpoint string.
+    """
+    return serverFromString(reactor, "unix:" + address).listen(factory)
+
+
+def byAdoption(reactor, address, factory):
+    """
+    A socket that listens already, as C{systemd:} gets it.
+    """
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(address)
+    listening.listen(5)
+    listening.setblocking(False)
+    # Closed by the endpoint, once it is adopted.
+    descriptor = listening.detach()
+    return AdoptedStreamServerEndpoint(reactor, descriptor, socket.AF_UNIX).listen(
+        factory
+    )
+
+
+class EveryReactorTestsBuilder(ReactorBuilder):
+    """
+    Tests for L{CredentialedUNIXServerFactory} on a reactor.
+    """
+
+    requiredInterfaces = (IReactorUNIX,)
+    _reactors = [
+        "twisted.internet.selectreactor.SelectReactor",
+        "twisted.internet.pollreactor.PollReactor",
+        "twisted.internet.epollreactor.EPollReactor",
+        "twisted.internet.asyncioreactor.AsyncioSelectorReactor",
+        "tests.support.UVLoopReactor",
+    ]
+
+    def conversation(self, listen, address: str) -> None:
+        """
+        Listen, with each capture, and talk as a client to each.
+        """
+        expected = f"{os.getuid()} {os.getpid()} "
+        addresses = [address + capture.value for capture in Capture]
+        answers = []
+
+        def client() -> None:
+            for each in addresses:
+                with socket.socket(socket.AF_UNIX) as peer:
+                    peer.connect(each)
+                    peer.sendall(b"hello")
+                    peer.shutdown(socket.SHUT_WR)
+                    with peer.makefile() as lines:
+                        answers.append(lines.read())
+
+        def converse() -> None:
+            try:
+                client()
+            finally:
+                reactor.callFromThread(reactor.stop)
+
+        def start() -> None:
+            for each, capture in zip(addresses, Capture, strict=True):
+                factory = Factory.forProtocol(Greeting)
+                factory.noisy = False
+                listen(
+                    reactor,
+                    each,
+                    CredentialedUNIXServerFactory(factory, capture=capture),
+                )
+            thread.start()
+
+        reactor = self.buildReactor()
+        thread = threading.Thread(target=converse)
+        reactor.callWhenRunning(start)
+        self.runReactor(reactor, timeout=10)
+        thread.join()
+        self.assertEqual(
+            answers, [f"{expected}{capture.value}\nhello" for capture in Capture]
+        )
+
+    def path(self) -> str:
+        """
+        A short path.
+        """
+        return tempfile.mktemp(dir=".", prefix="s")
+
+    def test_listenUNIX(self) -> None:
+        """
+        C{reactor.listenUNIX} serves all captures.
+        """
+        self.conversation(byListenUNIX, self.path())
+
+    def test_endpoint(self) -> None:
+        """
+        L{UNIXServerEndpoint} serves all captures.
+        """
+        self.conversation(byEndpoint, self.path())
+
+    def test_string(self) -> None:
+        """
+        A C{unix:} endpoint string serves all captures.
+        """
+        self.conversation(byString, self.path())
+
+    def test_adopted(self) -> None:
+        """
+        An adopted listening socket serves all captures.
+        """
+        self.conversation(byAdoption, self.path())
+
+    def test_abstract(self) -> None:
+        """
+        Addresses in the abstract namespace serve all captures.
+        """
+        name = "\0peercred-" + os.urandom(8).hex()
+        self.conversation(byListenUNIX, name)
+        self.assertNotIn(name[1:], os.listdir("."))
+
+    def test_abstractAdopted(self) -> None:
+        """
+        So do adopted sockets there.
+        """
+        self.conversation(byAdoption, "\0peercred-" + os.urandom(8).hex())
+
+
+globals().update(EveryReactorTestsBuilder.makeTestCaseClasses())
