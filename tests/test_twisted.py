@@ -7,7 +7,7 @@ capture.  (Private test code of Twisted's, which ships with it.)
 from __future__ import annotations
 
 from twisted.internet.endpoints import UNIXServerEndpoint
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IReactorUNIX
 from twisted.internet.test.reactormixins import ReactorBuilder
 from twisted.internet.test.test_tcp import AbortConnectionMixin
@@ -103,7 +103,9 @@ def _define() -> None:
             def runAbortTest(self, client, server, clientConnectionLostReason=None):
                 # Written for TCP, where a server that aborts resets its peer's
                 # connection.  On stock Unix transports too it is just closed.
-                super().runAbortTest(client, server, ConnectionDone)
+                if clientConnectionLostReason is ConnectionLost:
+                    clientConnectionLostReason = ConnectionDone
+                super().runAbortTest(client, server, clientConnectionLostReason)
 
         for builder in (Transport, Abort):
             builder.__name__ = builder.__qualname__ = name + builder.__name__
