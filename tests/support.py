@@ -87,6 +87,15 @@ def runClient(address: str, code: str, *arguments: str) -> Deferred[str]:
     return deferToThread(run)
 
 
+def environment(**variables: str) -> dict[str, str]:
+    """
+    The environment for a program that imports what this process imports.
+    """
+    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    path = os.pathsep.join([here, *filter(None, sys.path)])
+    return {**os.environ, "PYTHONPATH": path, **variables}
+
+
 def openDescriptors() -> int:
     """
     How many files this process has open.
