@@ -67,7 +67,9 @@ def readAll(peer):
 """
 
 
-def runClient(address: str, code: str, *arguments: str) -> Deferred[str]:
+def runClient(
+    address: str, code: str, *arguments: str, timeout: float = 60
+) -> Deferred[str]:
     """
     Run a client's code in a process of its own.
 
@@ -78,7 +80,7 @@ def runClient(address: str, code: str, *arguments: str) -> Deferred[str]:
         done = subprocess.run(
             [sys.executable, "-I", "-S", "-c", PRELUDE + code, address, *arguments],
             capture_output=True,
-            timeout=60,
+            timeout=timeout,
         )
         if done.returncode:
             raise AssertionError(done.stderr.decode())
