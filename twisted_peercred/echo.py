@@ -222,16 +222,18 @@ class Options(usage.Options):
         ],
     ]
     example = f"""
-Example, the server in one terminal and a client in another:
+Example, to be pasted; the server in one terminal:
 
-  twistd -n peercred-echo
+twistd -n peercred-echo
 
-  python3 -c 'import socket, sys
-  peer = socket.socket(socket.AF_UNIX)
-  peer.connect(sys.argv[1])
-  peer.sendall(b"hello")
-  peer.shutdown(socket.SHUT_WR)
-  print(peer.makefile().read())' "${{XDG_RUNTIME_DIR:-.}}/{SOCKET_NAME}"
+and a client in another, in the same directory:
+
+python3 -c 'import socket, sys
+peer = socket.socket(socket.AF_UNIX)
+peer.connect(sys.argv[1])
+peer.sendall(b"hello")
+peer.shutdown(socket.SHUT_WR)
+print(peer.makefile().read())' "${{XDG_RUNTIME_DIR:-.}}/{SOCKET_NAME}"
 """
 
     def getUsage(self, width: int | None = None) -> str:

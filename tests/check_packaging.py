@@ -1,0 +1,124 @@
+"""
+Builds the wheel and the sdist and looks into them; installs the package in
+each way and asks twistd for the plugin.  C{python tests/check_packaging.py DIR},
+from the top of the checkout.
+"""
+
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+PLUGIN = "twisted/plugins/twisted_peercred_plugin.py"
+ASK = (
+    "from twisted.plugin import getPlugins\n"
+    "from twisted.application.service import IServiceMaker\n"
+    "print(sum(p.tapname == 'peercred-echo' for p in getPlugins(IServiceMaker)))\n"
+    "print(sum(p.tapname == 'web' for p in getPlugins(IServiceMaker)))\n"
+)
+
+
+def run(*command: object, **options: object) -> str:
+    """
+    Run a command, and show what it said if it failed.
+    """
+    done = subprocess.run(
+        [str(each) for each in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,
+    )
+    if done.returncode:
+        raise SystemExit(f"{command}:\n{done.stdout}")
+    return done.stdout
+
+
+def tracked() -> set[str]:
+    """
+    The files of the package in this checkout.
+    """
+    top = Path()
+    return {
+        str(each)
+        for each in top.glob("twisted_peercred/**/*")
+        if each.suffix == ".py" or each.name == "py.typed"
+    } | {PLUGIN}
+
+
+def checkWheel(wheel: Path) -> None:
+    """
+    The wheel has every file of the package, and nothing else.
+    """
+    names = {
+        each for each in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in each
+    }
+    if names != tracked():
+        raise SystemExit(f"wrong in the wheel: {sorted(names ^ tracked())}")
+
+
+def checkSource(source: Path) -> None:
+    """
+    The sdist has what is needed to build, to test and to read.
+    """
+    with tarfile.open(source) as archive:
+        names = {each.partition("/")[2] for each in archive.getnames()}
+    needed = {
+        *tracked(),
+        *map(str, Path("tests").glob("*.py")),
+        *map(str, Path("docs").glob("**/*.py")),
+        *("LICENSE", "Makefile", "NEWS.rst", "README.rst", "pyproject.toml"),
+        *("setup.cfg", "tox.ini"),
+    }
+    if not needed <= names:
+        raise SystemExit(f"not in the sdist: {sorted(needed - names)}")
+
+
+def checkInstall(directory: Path, *arguments: object) -> None:
+    """
+    After pip install with those arguments twistd finds the plugin, once, and
+    Twisted's own; after pip uninstall Twisted's folder is as it was.
+    """
+    venv.create(directory, with_pip=True)
+    python = directory / "bin" / "python"
+    run(python, "-m", "pip", "install", "--quiet", "Twisted", "zope.interface")
+    (folder,) = directory.glob("lib/*/site-packages/twisted/plugins")
+
+    def files() -> set[Path]:
+        return {
+            each
+            for each in folder.parent.rglob("*")
+            if each.suffix != ".pyc" and each.name != "dropin.cache"
+        }
+
+    before = files()
+    run(python, "-m", "pip", "install", "--quiet", *arguments)
+    counts = run(python, "-W", "error", "-c", ASK, cwd=directory)
+    if counts.split() != ["1", "1"]:
+        raise SystemExit(f"pip install {arguments}: plugins found: {counts!r}")
+    run(python, "-m", "pip", "uninstall", "--quiet", "--yes", "twisted_peercred")
+    if files() != before:
+        raise SystemExit(f"pip uninstall left {files() ^ before}")
+
+
+def main() -> None:
+    """
+    All of it.
+    """
+    scratch = Path(sys.argv[1])
+    out = scratch / "dist"
+    run(sys.executable, "-m", "build", "--outdir", out, ".")
+    (wheel,) = out.glob("*.whl")
+    (source,) = out.glob("*.tar.gz")
+    checkWheel(wheel)
+    checkSource(source)
+    checkInstall(scratch / "wheel", wheel)
+    checkInstall(scratch / "sdist", source)
+    checkInstall(scratch / "editable", "--editable", ".")
+    print("wheel, sdist and editable install are good")
+
+
+if __name__ == "__main__":
+    main()
