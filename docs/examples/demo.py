@@ -69,11 +69,11 @@ def main():
     path = os.path.join(directory, "s")
     log = os.path.join(directory, "log")
     os.chmod(directory, 0o755)
-    command = [
-        *(sys.executable, "-m", "twisted", "--log-file", log),
-        *("peercred-echo", "--endpoint", f"unix:{path}:mode=666"),
-    ]
-    print("server: twist peercred-echo --endpoint", command[-1], flush=True)
+    command = f"twistd -n --pidfile= --logfile={log}".split()
+    command += ["peercred-echo", "--endpoint", f"unix:{path}:mode=666"]
+    print("$", *command, flush=True)
+    # The one that belongs to this Python.
+    command[0] = os.path.join(os.path.dirname(sys.executable), command[0])
     server = subprocess.Popen(command, cwd=directory)
     try:
         waitFor(path, server)
@@ -86,8 +86,8 @@ def main():
     finally:
         server.terminate()
         server.wait()
-        print("server's log:")
-        with open(log) as lines:
+        print("the server's log:")
+        with contextlib.suppress(FileNotFoundError), open(log) as lines:
             for line in lines:
                 print("  " + line, end="")
         shutil.rmtree(directory)
