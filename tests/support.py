@@ -5,6 +5,7 @@ processes of their own, under users of their own.
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import socket
@@ -261,7 +262,10 @@ class LiveTestCase(TestCase):
         self.events = []
         globalLogPublisher.addObserver(self.events.append)
         self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
-        # What a reactor opens when it starts is open before a test counts.
+        # What other tests have left to the collector is not closed while a test
+        # counts,
+        gc.collect()
+        # and what a reactor opens when it starts is open before a test counts.
         return deferLater(reactor, 0)
 
     def listen(self, factory: IProtocolFactory, **options) -> str:

@@ -5,6 +5,7 @@ Many connections of many users at once (long: set C{PEERCRED_LONG_TESTS=1}).
 import gc
 import json
 import os
+import sys
 from unittest import skipIf
 
 from twisted.internet.defer import gatherResults
@@ -119,14 +120,19 @@ class LoadTests(LiveTestCase):
             # What a first run allocates for good is not counted.
             await self.clients(address, 800)
             before, memory = openDescriptors(), residentKiB()
+            blocks = sys.getallocatedblocks()
             self.assertEqual(await self.clients(address, CONNECTIONS), CONNECTIONS)
             self.assertEqual(ofConnections(), objects)
             self.assertEqual(openDescriptors(), before)
             self.assertEqual(len(self.factory._waiting), 0)
+            blocks = sys.getallocatedblocks() - blocks
+            # Less than an object for ten connections, and, for what is not
+            # made of objects, less than half of a transport for each.
+            self.assertTrue(blocks < CONNECTIONS / 10, f"{blocks} blocks more")
             grown = residentKiB() - memory
-            # 0.4 KiB a connection would be more than its transport's __dict__.
-            self.assertTrue(grown < CONNECTIONS * 0.4, f"{grown} KiB more")
+            self.assertTrue(grown < CONNECTIONS * 2, f"{grown} KiB more")
             print(
-                f"{capture.value}: {CONNECTIONS} good, {grown} KiB more, "
-                f"{'8 users' if isRoot else 'one user'}"
+                f"{capture.value}: {CONNECTIONS} connections of"
+                f" {PROCESSES if isRoot else 1} users good,"
+                f" {blocks} blocks and {grown} KiB more"
             )

@@ -132,7 +132,7 @@ class EchoWithIdentity(Protocol):
         self._greeting.cancel()
 
 
-class EchoFactory(Factory[EchoWithIdentity]):
+class EchoFactory(Factory):  # type: ignore[type-arg] # not generic in Twisted 25.5
     """
     Makes L{EchoWithIdentity}.
 
