@@ -27,10 +27,8 @@ from twisted_peercred.echo import (
     Options,
     defaultEndpoint,
     greeting,
-    groupName,
     jsonGreeting,
     makeService,
-    userName,
 )
 
 from .support import LiveTestCase, environment, isRoot
@@ -42,13 +40,6 @@ class GreetingTests(SynchronousTestCase):
     """
     Tests for the greetings.
     """
-
-    def test_names(self) -> None:
-        """
-        Numbers have their names where they have one.
-        """
-        self.assertEqual((userName(0), groupName(0)), ("root", "root"))
-        self.assertEqual((userName(NOBODY), groupName(NOBODY)), (None, None))
 
     def test_greeting(self) -> None:
         """
@@ -211,6 +202,12 @@ class OptionsTests(SynchronousTestCase):
                 service.privilegedStartService()
             self.assertIn(why, str(raised.exception))
             self.assertEqual(stderr.getvalue(), f"{raised.exception}\n")
+
+    def test_usage(self) -> None:
+        """
+        The usage text keeps the example's lines as they are to be pasted.
+        """
+        self.assertTrue(Options().getUsage().endswith(Options.example))
 
     def test_plugin(self) -> None:
         """

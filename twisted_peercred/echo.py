@@ -4,10 +4,8 @@ C{twistd peercred-echo}: greets each peer with who it is, then echoes.
 
 from __future__ import annotations
 
-import grp
 import json
 import os
-import pwd
 import sys
 from collections.abc import Callable, Sequence
 
@@ -25,30 +23,11 @@ from zope.interface import implementer
 from .credentials import Capture, PeerCredentials
 from .errors import PeerCredentialsError
 from .interfaces import IPeerCredentials
+from .names import groupName, userName
 from .server import CredentialedUNIXServerFactory
 from .transport import CredentialedServer
 
 SOCKET_NAME = "peercred-echo.sock"
-
-
-def userName(uid: int) -> str | None:
-    """
-    The name of a user, or L{None}.  Asks the name service: may block.
-    """
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return None
-
-
-def groupName(gid: int) -> str | None:
-    """
-    The name of a group, or L{None}.  Asks the name service: may block.
-    """
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return None
 
 
 def greeting(peer: IPeerCredentials) -> str:
@@ -132,7 +111,7 @@ class EchoWithIdentity(Protocol):
         self._greeting.cancel()
 
 
-class EchoFactory(Factory):  # type: ignore[type-arg] # not generic in Twisted 25.5
+class EchoFactory(Factory):
     """
     Makes L{EchoWithIdentity}.
 
@@ -141,7 +120,8 @@ class EchoFactory(Factory):  # type: ignore[type-arg] # not generic in Twisted 2
     @param lookUp: calls that where blocking is allowed.
     """
 
-    protocol = EchoWithIdentity
+    # Twisted declares what only an instance has; stricter since 26.10.
+    protocol = EchoWithIdentity  # type: ignore[assignment]
 
     def __init__(
         self,
