@@ -23,6 +23,7 @@ PUBLIC = {
     "IPeerCredentials",
     "IPeerCredentialsReceiver",
     "IPeerIdentity",
+    "IPeerPolicy",
     "PeerChanged",
     "PeerCredentials",
     "PeerCredentialsError",

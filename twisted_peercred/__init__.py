@@ -14,7 +14,12 @@ from .errors import (
     PeerCredentialsError,
     PeerRefused,
 )
-from .interfaces import IPeerCredentials, IPeerCredentialsReceiver, IPeerIdentity
+from .interfaces import (
+    IPeerCredentials,
+    IPeerCredentialsReceiver,
+    IPeerIdentity,
+    IPeerPolicy,
+)
 from .server import CredentialedUNIXServerFactory
 
 __version__ = "0.1.0.dev0"
@@ -29,6 +34,7 @@ __all__ = [
     "IPeerCredentials",
     "IPeerCredentialsReceiver",
     "IPeerIdentity",
+    "IPeerPolicy",
     "PeerChanged",
     "PeerCredentials",
     "PeerCredentialsError",

@@ -5,6 +5,8 @@ socket, and what a protocol may be told.
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.cred.credentials import ICredentials
 from zope.interface import Attribute, Interface
 
@@ -82,6 +84,23 @@ class IPeerCredentials(IPeerIdentity, ICredentials):
         L{None} on Linux.
         """
     )
+
+
+class IPeerPolicy(Interface):
+    """
+    Decides whom to let in.
+    """
+
+    def decide(identity: IPeerIdentity) -> Any:
+        """
+        Whether to admit somebody.
+
+        @param identity: who it is; L{IPeerCredentials}, where a connection is
+            decided about.
+        @return: an object with C{admitted}, a bool, and C{rule}, a string that
+            says what decided; or a L{Deferred
+            <twisted.internet.defer.Deferred>} or a coroutine of it.
+        """
 
 
 class IPeerCredentialsReceiver(Interface):

@@ -1,0 +1,59 @@
+"""
+C{python -m twisted_peercred}, installed as C{peercred} too: what the kernel
+says about peers, from a shell.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import cast
+
+from twisted.python import usage
+
+from . import __version__
+from .commands import Command, CommandFailed
+
+
+class Options(usage.Options):
+    """
+    Which command, and what it is to do.
+    """
+
+    synopsis = "peercred COMMAND [options]"
+    subCommands: list[list[object]] = []
+
+    def opt_version(self) -> None:
+        """
+        Print the version, and exit.
+        """
+        print(f"twisted_peercred {__version__}")
+        raise SystemExit(0)
+
+    def postOptions(self) -> None:
+        if self.subCommand is None:
+            raise usage.UsageError("which command? see --help")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Run a command.
+
+    @param arguments: the command line's words; this process's own, if L{None}.
+    @return: the exit status: C{1} for a mistake or a failure, after one line on
+        stderr.
+    """
+    options = Options()
+    try:
+        options.parseOptions(sys.argv[1:] if arguments is None else arguments)
+        return cast(Command, options.subOptions).run()
+    except (usage.UsageError, CommandFailed) as problem:
+        print(f"peercred: {problem}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # Whoever read the output has seen enough.
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
