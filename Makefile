@@ -18,11 +18,11 @@ test: $(VENV)/tox
 	@$(VENV)/bin/tox run-parallel --parallel $(PARALLEL) --parallel-no-spinner
 
 $(VENV)/demo: $(VENV)/made setup.cfg twisted_peercred/__init__.py
-	@$(VENV)/bin/pip install --quiet --editable .
+	@$(VENV)/bin/pip install -qq --editable .
 	@touch $@
 
 $(VENV)/tox: $(VENV)/made
-	@$(VENV)/bin/pip install --quiet 'tox>=4.20'
+	@$(VENV)/bin/pip install -qq 'tox>=4.20'
 	@touch $@
 
 $(VENV)/made:
