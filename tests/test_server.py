@@ -4,6 +4,7 @@ Tests for L{twisted_peercred.server}: real connections on trial's reactor.
 
 import os
 import socket
+from dataclasses import replace
 
 from twisted.internet import error, reactor
 from twisted.internet.interfaces import (
@@ -661,6 +662,31 @@ class ConnectionTests(LiveTestCase):
             self.assertEqual(await self.closed(self.connect(address)), b"")
         self.assertEqual({each.rule for each in self.refusals()}, {"maxUnidentified"})
         for peer in kept:
+            peer.send(b"hello")
+        await self.made(wrapped, 3)
+        self.assertEqual(len(self.factory._waiting), 0)
+
+    async def test_maxUnidentifiedOfManyUsers(self) -> None:
+        """
+        A user who has no silent connection gets a place all the same: it is
+        the eldest of the user who has most of them that goes.
+        """
+        uids = [1000, 1000, 1000, 1001]
+        kernel = FailingKernel("", OSError())
+        kernel.connectionCredentials = lambda sock: replace(
+            thisKernel().connectionCredentials(sock), uid=uids.pop(0)
+        )
+        address, wrapped = self.serve(
+            capture=Capture.FIRST_MESSAGE, maxUnidentified=3, kernel=kernel
+        )
+        first = self.connect(address)
+        others = [self.connect(address) for _ in range(3)]
+        self.assertEqual(await self.closed(first), b"")
+        (refusal,) = self.refusals()
+        self.assertEqual(
+            (refusal.rule, refusal.credentials.uid), ("maxUnidentified", 1000)
+        )
+        for peer in others:
             peer.send(b"hello")
         await self.made(wrapped, 3)
         self.assertEqual(len(self.factory._waiting), 0)
