@@ -1,4 +1,4 @@
-# The README's two commands, and what they need.  Nothing is asked of the
+# The README's two commands and their like, and what they need.  Nothing is asked of the
 # machine but make, git and a Python; what is missing is named in one line.
 
 PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
@@ -9,13 +9,17 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 VENV = .venv
 PARALLEL = 2
 
-.PHONY: demo test clean
+.PHONY: demo test docs clean
 
 demo: $(VENV)/demo
 	@$(VENV)/bin/python docs/examples/demo.py
 
 test: $(VENV)/tox
 	@$(VENV)/bin/tox run-parallel --parallel $(PARALLEL) --parallel-no-spinner
+
+docs: $(VENV)/tox
+	@$(VENV)/bin/tox run -q -e docs
+	@echo 'the documentation: build/docs/index.html'
 
 $(VENV)/demo: $(VENV)/made setup.cfg twisted_peercred/__init__.py
 	@$(VENV)/bin/pip install -qq --editable .

@@ -9,7 +9,7 @@ with the port before its first accept(2):
     before listen(2): on Linux from 6.16 a connection inherits it at
     connect(2), and what a peer writes between accept(2) and an option set
     later arrives with a placeholder (both measured);
-  - L{unix.Port.transport}, documented as replaceable, has to be our transport.
+  - C{unix.Port.transport}, documented as replaceable, has to be our transport.
     Changing the class of a stock transport later would cost each connection
     the memory of a dict of its own.
 

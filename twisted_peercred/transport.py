@@ -127,7 +127,7 @@ class CredentialedServer(unix.Server):
 
     def connectionLost(self, reason: Failure) -> None:
         """
-        @see: L{twisted.internet.interfaces.IReadDescriptor.connectionLost}
+        @see: L{twisted.internet.interfaces.IFileDescriptor.connectionLost}
         """
         # The protocol refers to this transport.
         self._readFor = None
