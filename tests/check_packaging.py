@@ -68,6 +68,7 @@ def checkSource(source: Path) -> None:
     needed = {
         *tracked(),
         *map(str, Path("tests").glob("*.py")),
+        *map(str, Path("tests").glob("vectors/*")),
         *map(str, Path("docs").glob("**/*.py")),
         *("LICENSE", "Makefile", "NEWS.rst", "README.rst", "pyproject.toml"),
         *("setup.cfg", "tox.ini"),

@@ -200,6 +200,9 @@ class RecordedSocket:
             raise answer
         self.sets.append((option, value))
 
+    def send(self, data):
+        return len(data)
+
     def recvmsg(self, size, room, flags=0):
         answer = self.messages.pop(0)
         if isinstance(answer, Exception):

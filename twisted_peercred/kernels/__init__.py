@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from importlib import import_module
 from socket import socket
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 from ..credentials import Capture, PeerCredentials
-from ..errors import CredentialsUnsupported
 
 
 class Message(NamedTuple):
@@ -34,6 +34,19 @@ class Message(NamedTuple):
     descriptors: list[int]
 
 
+class Probe(NamedTuple):
+    """
+    One thing that a kernel can be asked, for a report on it.
+
+    @ivar name: what the manual pages call it.
+    @ivar ask: ask it of a connection's two ends that nothing else is done
+        with; returns what it gave, or raises what a L{Kernel} raises.
+    """
+
+    name: str
+    ask: Callable[[socket, socket], str]
+
+
 class Kernel(Protocol):
     """
     What a server asks of a kernel.  Calls that would block raise
@@ -46,6 +59,11 @@ class Kernel(Protocol):
         Try on sockets of our own what C{capture} needs.
 
         @raise CredentialsUnsupported: it is not to be had here.
+        """
+
+    def probes(self) -> Sequence[Probe]:
+        """
+        Whatever of this kernel's is made use of here, to be tried one by one.
         """
 
     def askForMessages(self, sock: socket) -> None:
@@ -96,17 +114,25 @@ def closeAll(descriptors: Iterable[int]) -> None:
         os.close(descriptor)
 
 
+#: Where the kernel of a C{sys.platform} is, by how that begins.
+PLATFORMS = (
+    ("linux", "linux", "Linux"),
+    ("android", "linux", "Linux"),
+    # Any other, by what its libc says.
+    ("", "posix", "Posix"),
+)
+
+
 @cache
 def thisKernel() -> Kernel:
     """
     The kernel that this process runs on.
 
-    @raise CredentialsUnsupported: it is none that this package knows.
+    @raise CredentialsUnsupported: it is none that this package knows, and its
+        libc does not tell who a peer is.
     """
-    if sys.platform == "linux":
-        from .linux import Linux
-
-        return Linux()
-    raise CredentialsUnsupported(
-        f"{sys.platform} is no platform that twisted_peercred knows; it knows Linux"
+    module, name = next(
+        found for start, *found in PLATFORMS if sys.platform.startswith(start)
     )
+    kernel = getattr(import_module(f".{module}", __name__), name)
+    return cast(Kernel, kernel())

@@ -29,7 +29,7 @@ import os
 import re
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from ..credentials import Capture, PeerCredentials
@@ -39,7 +39,7 @@ from ..errors import (
     CredentialsUnsupported,
     PeerCredentialsError,
 )
-from . import Message, closeAll
+from . import Message, Probe, closeAll
 
 UCRED_SIZE = 12
 SCM_CREDENTIALS = 2
@@ -198,9 +198,7 @@ class Linux:
                 ) from error
 
     def askForMessages(self, sock: socket.socket) -> None:
-        if self.options.passCred is None:
-            raise OSError(errno.ENOPROTOOPT, "SO_PASSCRED has no known number here")
-        sock.setsockopt(socket.SOL_SOCKET, self.options.passCred, 1)
+        sock.setsockopt(socket.SOL_SOCKET, known(self.options.passCred), 1)
 
     def setDescriptorsWanted(self, sock: socket.socket, wanted: bool) -> None:
         if self.options.passRights is None:
@@ -368,6 +366,45 @@ class Linux:
                     " user_namespaces(7)"
                 )
 
+    def probes(self) -> Sequence[Probe]:
+        options = self.options
+
+        def askMessage(ours: socket.socket, theirs: socket.socket) -> str:
+            self.askForMessages(ours)
+            theirs.send(b"?")
+            message = self.receiveMessage(ours, 1, False, Capture.FIRST_MESSAGE)
+            return str(message.credentials)
+
+        def askPassRights(ours: socket.socket, _: socket.socket) -> str:
+            ours.setsockopt(socket.SOL_SOCKET, known(options.passRights), 0)
+            return "off"
+
+        def ask(
+            option: int | None, show: Callable[[bytes], str]
+        ) -> Callable[[socket.socket, socket.socket], str]:
+            return lambda ours, _: show(
+                ours.getsockopt(socket.SOL_SOCKET, known(option), GETSOCKOPT_LIMIT)
+            )
+
+        return (
+            Probe(
+                "SO_PEERCRED",
+                ask(
+                    options.peerCred,
+                    lambda data: "pid={} uid={} gid={}".format(
+                        *decodeCredentials(data)
+                    ),
+                ),
+            ),
+            Probe(
+                "SO_PEERGROUPS",
+                ask(options.peerGroups, lambda data: f"{len(data) // 4} groups"),
+            ),
+            Probe("SO_PEERSEC", ask(options.peerSec, ascii)),
+            Probe("SO_PASSCRED", askMessage),
+            Probe("SO_PASSRIGHTS", askPassRights),
+        )
+
     def _areMapped(self, numbers: Iterable[int], name: str) -> bool:
         # Read each time, and only for the one ID in four billion that may be
         # no ID: the map can be written, and the namespace changed, while a
@@ -378,6 +415,17 @@ class Linux:
         except OSError:
             return False
         return all(isMapped(number, mapping) for number in numbers)
+
+
+def known(option: int | None) -> int:
+    """
+    The number of an option.
+
+    @raise OSError: nobody has confirmed one (C{ENOPROTOOPT}).
+    """
+    if option is None:
+        raise OSError(errno.ENOPROTOOPT, "no known number on this architecture")
+    return option
 
 
 def longGetsockopt(sock: socket.socket, option: int, limit: int) -> bytes | None:
