@@ -118,6 +118,7 @@ def closeAll(descriptors: Iterable[int]) -> None:
 PLATFORMS = (
     ("linux", "linux", "Linux"),
     ("android", "linux", "Linux"),
+    ("freebsd", "freebsd", "FreeBSD"),
     # Any other, by what its libc says.
     ("", "posix", "Posix"),
 )
