@@ -119,6 +119,7 @@ PLATFORMS = (
     ("linux", "linux", "Linux"),
     ("android", "linux", "Linux"),
     ("freebsd", "freebsd", "FreeBSD"),
+    ("netbsd", "netbsd", "NetBSD"),
     # Any other, by what its libc says.
     ("", "posix", "Posix"),
 )
