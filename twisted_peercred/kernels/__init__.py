@@ -120,6 +120,7 @@ PLATFORMS = (
     ("android", "linux", "Linux"),
     ("freebsd", "freebsd", "FreeBSD"),
     ("netbsd", "netbsd", "NetBSD"),
+    ("openbsd", "openbsd", "OpenBSD"),
     # Any other, by what its libc says.
     ("", "posix", "Posix"),
 )
