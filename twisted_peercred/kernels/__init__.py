@@ -121,6 +121,7 @@ PLATFORMS = (
     ("freebsd", "freebsd", "FreeBSD"),
     ("netbsd", "netbsd", "NetBSD"),
     ("openbsd", "openbsd", "OpenBSD"),
+    ("dragonfly", "dragonfly", "DragonFly"),
     # Any other, by what its libc says.
     ("", "posix", "Posix"),
 )
