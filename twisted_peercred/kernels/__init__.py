@@ -122,6 +122,8 @@ PLATFORMS = (
     ("netbsd", "netbsd", "NetBSD"),
     ("openbsd", "openbsd", "OpenBSD"),
     ("dragonfly", "dragonfly", "DragonFly"),
+    ("darwin", "darwin", "Darwin"),
+    ("ios", "darwin", "Darwin"),
     # Any other, by what its libc says.
     ("", "posix", "Posix"),
 )
