@@ -124,6 +124,7 @@ PLATFORMS = (
     ("dragonfly", "dragonfly", "DragonFly"),
     ("darwin", "darwin", "Darwin"),
     ("ios", "darwin", "Darwin"),
+    ("sunos", "illumos", "Illumos"),
     # Any other, by what its libc says.
     ("", "posix", "Posix"),
 )
