@@ -125,6 +125,7 @@ PLATFORMS = (
     ("darwin", "darwin", "Darwin"),
     ("ios", "darwin", "Darwin"),
     ("sunos", "illumos", "Illumos"),
+    ("aix", "aix", "AIX"),
     # Any other, by what its libc says.
     ("", "posix", "Posix"),
 )
