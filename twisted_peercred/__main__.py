@@ -12,7 +12,7 @@ from typing import cast
 from twisted.python import usage
 
 from . import __version__
-from .commands import Command, CommandFailed
+from .commands import Command, CommandFailed, platform
 
 
 class Options(usage.Options):
@@ -21,7 +21,9 @@ class Options(usage.Options):
     """
 
     synopsis = "peercred COMMAND [options]"
-    subCommands: list[list[object]] = []
+    subCommands: list[list[object]] = [
+        ["platform", None, platform.Options, "What this kernel says about peers."],
+    ]
 
     def opt_version(self) -> None:
         """
