@@ -5,6 +5,7 @@ connections on which they answer in Linux's place.
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import struct
@@ -102,7 +103,7 @@ class RecordedConnection:
     def _answer(self, level, option):
         answer = self._options.get((level, option))
         if answer is None:
-            answer = OSError(92, "ENOPROTOOPT")
+            answer = OSError(errno.ENOPROTOOPT, "ENOPROTOOPT")
         if isinstance(answer, Exception):
             raise answer
         return answer
