@@ -18,9 +18,9 @@ class IPeerIdentity(Interface):
 
     uid: int = Attribute(
         """
-        User ID, C{0} to C{2**32 - 2}.  The effective one where it was taken
-        at connect-time; what the message says (the real one, unless its
-        sender chose another of its own) where at message-time.  All platforms.
+        User ID, C{0} to C{2**32 - 2}.  The effective one, but at message-time
+        on Linux what the message says: the real one, unless its sender chose
+        another of its own.  All platforms.
         """
     )
     gid: int = Attribute(
@@ -32,8 +32,10 @@ class IPeerIdentity(Interface):
     groups: tuple[int, ...] | None = Attribute(
         """
         All groups, sorted, each once, C{gid} among them; or L{None} where the
-        kernel does not give the complete list: on Linux before 4.13, and
-        always at message-time.  L{None} is "not known", not "none".
+        kernel does not give the complete list: on Linux before 4.13 and at
+        message-time; on FreeBSD, DragonFly and macOS where there are 16 or
+        more; on NetBSD at connect-time; on OpenBSD and AIX.  L{None} is "not
+        known", not "none".
         """
     )
     securityLabel: bytes | None = Attribute(
@@ -62,8 +64,10 @@ class IPeerCredentials(IPeerIdentity, ICredentials):
         """
         Process ID in this process's PID namespace; L{None} where the kernel
         has none to tell (the peer is in a namespace that this one cannot see
-        into).  Good for a log, no basis for a decision: the number may belong
-        to another process by the time it is looked at.
+        into; FreeBSD before 13, DragonFly at connect-time, AIX).  On macOS it
+        is that of the process that used the socket last.  Good for a log, no
+        basis for a decision: the number may belong to another process by the
+        time it is looked at.
         """
     )
     capture: Capture = Attribute(  # type: ignore[name-defined]  # noqa: F821
@@ -74,14 +78,15 @@ class IPeerCredentials(IPeerIdentity, ICredentials):
     )
     realUID: int | None = Attribute(
         """
-        Real user ID where the kernel gives it beside the effective one;
+        Real user ID where the kernel gives it beside the effective one: at
+        message-time on FreeBSD, NetBSD and DragonFly, always on illumos.
         L{None} on Linux, which gives one of the two.
         """
     )
     realGID: int | None = Attribute(
         """
-        Real group ID where the kernel gives it beside the effective one;
-        L{None} on Linux.
+        Real group ID where the kernel gives it beside the effective one, as
+        C{realUID}; L{None} on Linux.
         """
     )
 
