@@ -13,6 +13,7 @@ from twisted_peercred import (
     PeerCredentials,
     PeerCredentialsError,
     PeerRefused,
+    PolicyError,
 )
 
 ALICE = PeerCredentials(uid=1000, gid=1000)
@@ -35,6 +36,7 @@ class ErrorTests(SynchronousTestCase):
             CredentialsUnsupported,
             PeerChanged,
             PeerRefused,
+            PolicyError,
         ):
             self.assertTrue(issubclass(each, PeerCredentialsError))
 
@@ -57,3 +59,13 @@ class ErrorTests(SynchronousTestCase):
             str(error),
             "written by uid=1001 gid=1001 on a connection of uid=1000 gid=1000",
         )
+
+    def test_policy(self) -> None:
+        """
+        L{PolicyError} says where, as compilers do, and where it can.
+        """
+        error = PolicyError("no", 3, 7, "/etc/rules")
+        self.assertEqual((error.line, error.column), (3, 7))
+        self.assertEqual((error.problem, error.source), ("no", "/etc/rules"))
+        self.assertEqual(str(error), "/etc/rules:3:7: no")
+        self.assertEqual(str(PolicyError("no")), "rules: no")

@@ -4,7 +4,7 @@ Tests for L{twisted_peercred.names}.
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_peercred.names import groupName, userName
+from twisted_peercred.names import groupID, groupName, userID, userName
 
 NOBODY = 4_000_000_000
 
@@ -25,3 +25,11 @@ class NameTests(SynchronousTestCase):
         A number that has none gives none.
         """
         self.assertEqual((userName(NOBODY), groupName(NOBODY)), (None, None))
+
+    def test_numbers(self) -> None:
+        """
+        A name gives its number, if there is such a name: digits are a name
+        too.
+        """
+        self.assertEqual((userID("root"), groupID("root")), (0, 0))
+        self.assertEqual((userID("0"), groupID("no:body")), (None, None))

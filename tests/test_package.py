@@ -28,6 +28,8 @@ PUBLIC = {
     "PeerCredentials",
     "PeerCredentialsError",
     "PeerRefused",
+    "Policy",
+    "PolicyError",
 }
 
 

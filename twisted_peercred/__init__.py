@@ -13,6 +13,7 @@ from .errors import (
     PeerChanged,
     PeerCredentialsError,
     PeerRefused,
+    PolicyError,
 )
 from .interfaces import (
     IPeerCredentials,
@@ -20,6 +21,7 @@ from .interfaces import (
     IPeerIdentity,
     IPeerPolicy,
 )
+from .policy import Policy
 from .server import CredentialedUNIXServerFactory
 
 __version__ = "0.1.0.dev0"
@@ -39,4 +41,6 @@ __all__ = [
     "PeerCredentials",
     "PeerCredentialsError",
     "PeerRefused",
+    "Policy",
+    "PolicyError",
 ]

@@ -76,3 +76,30 @@ class PeerChanged(PeerCredentialsError):
         super().__init__(f"written by {new} on a connection of {old}")
         self.old = old
         self.new = new
+
+
+class PolicyError(PeerCredentialsError):
+    """
+    The text of a policy has a mistake, or its file cannot be read or must not
+    be believed.  No part of it is in force.
+
+    @ivar problem: what is wrong.
+    @ivar line: the line with the mistake, from 1; L{None} where it is not a
+        matter of the text.
+    @ivar column: the character of that line, from 1; L{None} likewise.
+    @ivar source: the path of the file; what to call a text that is none.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        line: int | None = None,
+        column: int | None = None,
+        source: str = "rules",
+    ) -> None:
+        place = source if line is None else f"{source}:{line}:{column}"
+        super().__init__(f"{place}: {problem}")
+        self.problem = problem
+        self.line = line
+        self.column = column
+        self.source = source

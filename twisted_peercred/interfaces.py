@@ -102,8 +102,9 @@ class IPeerPolicy(Interface):
 
         @param identity: who it is; L{IPeerCredentials}, where a connection is
             decided about.
-        @return: an object with C{admitted}, a bool, and C{rule}, a string that
-            says what decided; or a L{Deferred
+        @return: an object with C{admitted}, which is C{True} or else refuses,
+            and C{rule}, a string that says what decided, or L{None} if nothing
+            in particular did; or a L{Deferred
             <twisted.internet.defer.Deferred>} or a coroutine of it.
         """
 
