@@ -84,6 +84,14 @@ print(lines.readline(), lines.readline())
         self.assertEqual(change, f"pid {pid} takes over")
         self.assertEqual(second.strip(), f"{os.getuid()} wrote 5 bytes")
 
+    async def test_officehours(self) -> None:
+        """
+        A policy of one's own, which is a coroutine, is asked: root comes in at
+        any time, others when it is open.
+        """
+        answer = await self.run_("officehours.py", "print(readAll(peer).decode())")
+        self.assertIn(answer.strip(), ["come in"] if isRoot else ["come in", ""])
+
     async def test_website(self) -> None:
         """
         A web site knows its visitor.

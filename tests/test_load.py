@@ -12,7 +12,7 @@ from twisted.internet.defer import gatherResults
 from twisted.internet.protocol import Protocol
 
 from twisted_peercred import Capture, IPeerCredentials, PeerCredentials
-from twisted_peercred.server import Arrival
+from twisted_peercred.arrival import Arrival
 from twisted_peercred.transport import CredentialedServer
 
 from .support import (

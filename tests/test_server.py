@@ -30,8 +30,8 @@ from twisted_peercred import (
     CredentialsUnsupported,
     PeerRefused,
 )
+from twisted_peercred.arrival import Arrival
 from twisted_peercred.kernels import thisKernel
-from twisted_peercred.server import Arrival
 from twisted_peercred.transport import IIdentifying
 
 from .support import (
@@ -715,7 +715,7 @@ class ConnectionTests(LiveTestCase):
                 "gid": os.getegid(),
                 "pid": os.getpid(),
                 "rule": "syncWord",
-                "reason": "PeerRefused",
+                "reason": "sync-word",
                 "log_level": LogLevel.warn,
             },
         )

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 class PeerCredentialsError(Exception):
     """
     The parent of every error of this package.
+
+    @cvar reason: what it is called in the L{record <twisted_peercred.record>},
+        where it refuses a connection.
     """
+
+    reason = "no-credentials"
 
 
 class CredentialsUnavailable(PeerCredentialsError):
@@ -32,12 +37,16 @@ class CredentialsUnsupported(PeerCredentialsError):
     any peer.  Raised when listening starts, not at the first connection.
     """
 
+    reason = "unsupported"
+
 
 class CredentialsTruncated(PeerCredentialsError):
     """
     Control data did not fit or could not be installed (C{MSG_CTRUNC},
     recvmsg(2)): credentials or descriptors that were sent are lost.
     """
+
+    reason = "truncated"
 
 
 class CredentialsTimeout(PeerCredentialsError):
@@ -46,6 +55,8 @@ class CredentialsTimeout(PeerCredentialsError):
     have told who it is.
     """
 
+    reason = "timeout"
+
 
 class PeerRefused(PeerCredentialsError):
     """
@@ -53,13 +64,30 @@ class PeerRefused(PeerCredentialsError):
 
     @ivar credentials: who was refused.
     @ivar rule: what refused, as an administrator wrote it or as the argument
-        of the factory is called.
+        of the factory is called; L{None} where no rule of a policy admitted.
+    @ivar reason: what that is called in the L{record
+        <twisted_peercred.record>}.
+    @ivar line: the line of the policy's text that the rule stands on, or
+        L{None}.
+    @ivar databaseGroups: groups that were looked up in the user database for
+        the decision, or L{None}.
     """
 
-    def __init__(self, credentials: IPeerCredentials, rule: str) -> None:
-        super().__init__(f"{credentials} is refused by {rule}")
+    def __init__(
+        self,
+        credentials: IPeerCredentials,
+        rule: str | None,
+        reason: str | None = None,
+        line: int | None = None,
+        databaseGroups: tuple[int, ...] | None = None,
+    ) -> None:
+        why = "admitted by no rule" if rule is None else f"refused by {rule}"
+        super().__init__(f"{credentials} is {why}")
         self.credentials = credentials
         self.rule = rule
+        self.reason = reason or ("no-rule" if rule is None else "rule")
+        self.line = line
+        self.databaseGroups = databaseGroups
 
 
 class PeerChanged(PeerCredentialsError):
@@ -71,6 +99,8 @@ class PeerChanged(PeerCredentialsError):
     @ivar old: who wrote until now.
     @ivar new: who wrote this message, none of which was delivered.
     """
+
+    reason = "peer-changed"
 
     def __init__(self, old: IPeerCredentials, new: IPeerCredentials) -> None:
         super().__init__(f"written by {new} on a connection of {old}")

@@ -109,6 +109,20 @@ class IPeerPolicy(Interface):
         """
 
 
+class IPeerPolicySource(Interface):
+    """
+    Where a policy comes from that changes while a server runs.  Provide it
+    beside L{IPeerPolicy}: a connection takes the policy in force when it
+    comes, and is decided by that one to the end.
+    """
+
+    policy: Any = Attribute(
+        """
+        The L{IPeerPolicy} in force.
+        """
+    )
+
+
 class IPeerCredentialsReceiver(Interface):
     """
     A protocol that wants to know when somebody else writes on its connection.

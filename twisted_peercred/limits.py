@@ -4,6 +4,7 @@ How much of a server one user may take.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Generic, TypeVar
 
 _Guest = TypeVar("_Guest")
@@ -58,3 +59,35 @@ class WaitingRoom(Generic[_Guest]):
             self._taken -= 1
             if not guests:
                 del self._guests[uid]
+
+
+class UserSlots:
+    """
+    Connections of each user, of which there may be so many at once.
+
+    @ivar limit: for one user, at least 1.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._taken: Counter[int] = Counter()
+
+    def __len__(self) -> int:
+        return self._taken.total()
+
+    def enter(self, uid: int) -> bool:
+        """
+        Take a slot, if there is one.
+        """
+        if self._taken[uid] >= self.limit:
+            return False
+        self._taken[uid] += 1
+        return True
+
+    def leave(self, uid: int) -> None:
+        """
+        Give back a slot that was taken.
+        """
+        self._taken[uid] -= 1
+        if not self._taken[uid]:
+            del self._taken[uid]

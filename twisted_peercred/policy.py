@@ -9,13 +9,17 @@ of a thousand rules those that cannot concern a peer are not looked at.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
+from typing import Any, cast
 
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from . import names as _system
-from .interfaces import IPeerIdentity, IPeerPolicy
+from .errors import PeerRefused
+from .interfaces import IPeerCredentials, IPeerIdentity, IPeerPolicy
 from .ranges import Range, RangeIndex
 from .rules import Anybody, GroupIn, NameService, Rule, UserIn, parseRules
 from .trusted import readTrusted
@@ -37,6 +41,8 @@ class Decision:
 
 
 _NO_RULE = Decision(False, None)
+#: Kinds of conditions that a rule is found by.
+_CERTAIN = (Anybody, UserIn, GroupIn)
 
 
 @implementer(IPeerPolicy)
@@ -51,7 +57,15 @@ class Policy:
     @ivar rules: the rules, in order.
     """
 
-    __slots__ = ("_decisions", "_groups", "_others", "_unknown", "_users", "rules")
+    __slots__ = (
+        "_certain",
+        "_decisions",
+        "_groups",
+        "_others",
+        "_unknown",
+        "_users",
+        "rules",
+    )
 
     rules: tuple[Rule, ...]
 
@@ -65,6 +79,10 @@ class Policy:
         # concern whose groups are not known.
         self._others: list[int] = []
         self._unknown: list[int] = []
+        self._certain = [
+            len(each.conditions) == 1 and isinstance(each.conditions[0], _CERTAIN)
+            for each in self.rules
+        ]
         for position, rule in enumerate(self.rules):
             alone = len(rule.conditions) == 1
             if user := rule.first(UserIn):
@@ -115,7 +133,8 @@ class Policy:
         @see: L{IPeerPolicy.decide}
         """
         for position in self._concerning(identity):
-            if self.rules[position].decides(identity):
+            # One condition, by which it was found, needs no second look.
+            if self._certain[position] or self.rules[position].decides(identity):
                 return self._decisions[position]
         return _NO_RULE
 
@@ -148,3 +167,60 @@ class Policy:
 
     def __hash__(self) -> int:
         return hash(self.rules)
+
+
+def ask(policy: IPeerPolicy, identity: IPeerIdentity) -> object:
+    """
+    Ask any policy.
+
+    @return: its decision, or the L{Failure} to make one; a L{Deferred} of
+        either, in a list of one, where that is not to be had at once.
+    """
+    answers: list[object] = []
+
+    def keep(answer: object) -> list[object]:
+        answers.append(answer)
+        return answers
+
+    try:
+        answer: object = policy.decide(identity)
+        if type(answer) is Decision or not hasattr(answer, "__await__"):
+            return answer
+        pending: Deferred[Any] = (
+            answer
+            if isinstance(answer, Deferred)
+            else Deferred.fromCoroutine(
+                cast("Coroutine[Deferred[Any], Any, Any]", answer)
+            )
+        )
+    except Exception:
+        return Failure()
+    pending.addBoth(keep)
+    return answers[0] if answers else pending
+
+
+def refusal(answer: Any, credentials: IPeerCredentials) -> PeerRefused | None:
+    """
+    What becomes of a policy's answer.  Only a decision that admits does; a
+    failure refuses, and so does anything that is no decision.
+
+    @return: L{None} for whom it admits.
+    """
+    problem: BaseException | None
+    if isinstance(answer, Failure):
+        problem = answer.value
+    else:
+        try:
+            if answer.admitted is True:
+                return None
+            return PeerRefused(
+                credentials,
+                answer.rule,
+                line=getattr(answer, "line", None),
+                databaseGroups=getattr(answer, "databaseGroups", None),
+            )
+        except AttributeError as noDecision:
+            problem = noDecision
+    refused = PeerRefused(credentials, "policy", "policy-failed")
+    refused.__cause__ = problem
+    return refused

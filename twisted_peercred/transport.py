@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from twisted.internet import main, unix
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IFileDescriptorReceiver,
     ILoggingContext,
@@ -30,10 +31,12 @@ from twisted.python.failure import Failure
 from zope.interface import Interface
 
 from .credentials import Capture, PeerCredentials
-from .errors import PeerChanged, PeerCredentialsError
-from .interfaces import IPeerCredentialsReceiver
+from .errors import PeerChanged, PeerCredentialsError, PeerRefused
+from .interfaces import IPeerCredentials, IPeerCredentialsReceiver, IPeerPolicy
 from .kernels import Kernel, Message, closeAll
-from .record import refused
+from .limits import UserSlots
+from .policy import ask, refusal
+from .record import Refusals
 
 #: What a reactor makes of a read: L{None} to go on, or why the connection ends.
 ReadResult: TypeAlias = "Exception | None"
@@ -59,11 +62,17 @@ class CredentialedServer(unix.Server):
         the bytes that were delivered last.
     @ivar connectionCredentials: the connect-time credentials, in every capture.
     @ivar kernel: what reads messages; set for those protocols that need it.
+    @ivar refusals: who is told when this connection is refused.
+    @ivar slots: where this connection counts, by the user who connected.
+    @ivar policy: what another writer is asked of; L{None} admits it.
     """
 
     peerCredentials: PeerCredentials | None = None
     connectionCredentials: PeerCredentials | None = None
     kernel: Kernel
+    refusals: Refusals
+    slots: UserSlots | None = None
+    policy: IPeerPolicy | None = None
 
     # How to read, and the protocol that this was chosen for: it can be
     # replaced at any time by assigning transport.protocol, as in Twisted.
@@ -129,6 +138,10 @@ class CredentialedServer(unix.Server):
         """
         @see: L{twisted.internet.interfaces.IFileDescriptor.connectionLost}
         """
+        # Once: connectionLost may be called again.
+        slots, self.slots = self.slots, None
+        if slots is not None and self.connectionCredentials is not None:
+            slots.leave(self.connectionCredentials.uid)
         # The protocol refers to this transport.
         self._readFor = None
         super().connectionLost(reason)
@@ -185,6 +198,11 @@ def _readAttributed(transport: CredentialedServer) -> ReadResult:
     if not IPeerCredentialsReceiver.providedBy(transport.protocol):
         closeAll(message.descriptors)
         return _refuse(transport, PeerChanged(old, new))
+    if transport.policy is not None:
+        refused = _refusal(transport.policy, new)
+        if refused is not None:
+            closeAll(message.descriptors)
+            return _refuse(transport, refused)
     transport.peerCredentials = new
     try:
         transport.protocol.peerCredentialsChanged(old, new)
@@ -218,8 +236,23 @@ def _deliver(transport: CredentialedServer, message: Message) -> ReadResult:
     return None
 
 
+def _refusal(policy: IPeerPolicy, writer: PeerCredentials) -> PeerRefused | None:
+    answer = ask(policy, writer)
+    if isinstance(answer, Deferred):
+        # What it wrote has left the socket, and cannot wait there for a policy.
+        answer.cancel()
+        answer = Failure(
+            RuntimeError("a policy has to decide about another writer at once")
+        )
+    return refusal(answer, writer)
+
+
 def _refuse(
     transport: CredentialedServer, problem: PeerCredentialsError
 ) -> PeerCredentialsError:
-    refused(transport.getPeer(), transport.peerCredentials, problem)
+    who: IPeerCredentials | None = transport.peerCredentials
+    if isinstance(problem, PeerRefused):
+        # The other writer.
+        who = problem.credentials
+    transport.refusals.refused(transport, transport.getPeer(), who, problem)
     return problem
