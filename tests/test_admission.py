@@ -23,7 +23,8 @@ from twisted_peercred import (
     Policy,
 )
 from twisted_peercred.interfaces import IPeerPolicySource
-from twisted_peercred.policy import Decision
+from twisted_peercred.policy import DatabasePolicy, Decision
+from twisted_peercred.record import admissions
 
 from .support import (
     LiveTestCase,
@@ -524,6 +525,38 @@ class PolicyTests(LiveTestCase):
                 )
                 await runClient(address, setuid)
                 self.assertEqual(len(wrapped.made), count, f"{capture} {rules}")
+
+    @skipIf(needsRoot, needsRoot)
+    async def test_groupsOfMessages(self) -> None:
+        """
+        A message carries no groups: a rule on them does not admit its writer,
+        unless they may be taken from the user database; the record says when
+        they were.
+        """
+        admitted = []
+        admissions.addObserver(admitted.append)
+        self.addCleanup(admissions.removeObserver, admitted.append)
+        self.patch(DatabasePolicy, "lookUp", staticmethod(lambda uid: (uid, 4242)))
+        client = (
+            "become(1000, 1000, [4242])\npeer = connect()\npeer.send(b'x')\n"
+            "peer.shutdown(1)\nreadAll(peer)"
+        )
+        for source, looked, asked in (
+            ("kernel", [None], []),
+            ("database", [None, (1000, 4242), (1000, 4242)], MESSAGES),
+        ):
+            admitted.clear()
+            for capture in Capture:
+                address, _ = self.serve(
+                    capture=capture,
+                    policy=Policy.fromString("gid/4242", groupsFrom=source),
+                )
+                await runClient(address, client)
+                self.assertEqual(
+                    bool(self.refusals()), capture not in (Capture.CONNECT, *asked)
+                )
+                self.events.clear()
+            self.assertEqual([each["databaseGroups"] for each in admitted], looked)
 
     @skipIf(needsRoot, needsRoot)
     async def test_A3_passedToPrivileged(self) -> None:

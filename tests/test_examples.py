@@ -22,15 +22,16 @@ class ExampleTests(LiveTestCase):
     Tests for the examples.
     """
 
-    async def run_(self, name: str, code: str) -> str:
+    async def run_(self, name: str, code: str, *arguments: str) -> str:
         """
         Run an example's server, and a client with it.
 
+        @param arguments: of the server, after the address.
         @return: what the client printed.
         """
         address = os.path.join(self.directory, "app.sock")
         server = subprocess.Popen(
-            [sys.executable, str(EXAMPLES / name), address],
+            [sys.executable, str(EXAMPLES / name), address, *arguments],
             env=environment(),
             cwd=self.directory,
         )
@@ -45,6 +46,7 @@ class ExampleTests(LiveTestCase):
                 "        break\n"
                 "    except ConnectionRefusedError:\n"
                 "        time.sleep(0.01)\n" + code,
+                str(server.pid),
             )
         finally:
             server.terminate()
@@ -91,6 +93,30 @@ print(lines.readline(), lines.readline())
         """
         answer = await self.run_("officehours.py", "print(readAll(peer).decode())")
         self.assertIn(answer.strip(), ["come in"] if isRoot else ["come in", ""])
+
+    async def test_reload(self) -> None:
+        """
+        A policy's file is read again at SIGHUP.
+        """
+        rules = os.path.join(self.directory, "rules")
+        with open(rules, "w") as file:
+            file.write("self\n")
+        os.chmod(rules, 0o644)
+        answer = await self.run_(
+            "reload.py",
+            """
+print(readAll(peer).decode(), end="")
+with open("%s", "w") as file:
+    file.write("!self\\n")
+os.kill(int(sys.argv[2]), 1)
+while readAll(connect()):
+    time.sleep(0.01)
+print("stay out")
+"""
+            % rules,
+            rules,
+        )
+        self.assertEqual(answer, "come in\nstay out\n")
 
     async def test_website(self) -> None:
         """

@@ -2,9 +2,20 @@
 Tests for L{twisted_peercred.names}.
 """
 
+import grp
+import os
+import pwd
+
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_peercred.names import groupID, groupName, userID, userName
+from twisted_peercred import names
+from twisted_peercred.names import (
+    databaseGroups,
+    groupID,
+    groupName,
+    userID,
+    userName,
+)
 
 NOBODY = 4_000_000_000
 
@@ -33,3 +44,73 @@ class NameTests(SynchronousTestCase):
         """
         self.assertEqual((userID("root"), groupID("root")), (0, 0))
         self.assertEqual((userID("0"), groupID("no:body")), (None, None))
+
+    def test_groups(self) -> None:
+        """
+        A user's groups are those of the databases, sorted, and each once; one
+        who is not there has none that are known.
+        """
+        root = pwd.getpwuid(0)
+        expected = set(os.getgrouplist("root", root.pw_gid))
+        self.assertEqual(databaseGroups(0), tuple(sorted(expected)))
+        self.assertIsNone(databaseGroups(NOBODY))
+
+
+class MemoryTests(SynchronousTestCase):
+    """
+    Tests for what is remembered of look-ups.
+    """
+
+    def setUp(self) -> None:
+        self.now = 1000.0
+        self.asked = []
+        self.patch(names, "monotonic", lambda: self.now)
+        self.patch(pwd, "getpwuid", self.ask)
+        self.patch(grp, "getgrgid", self.ask)
+        self.lookUp = names._remembered(userName.__wrapped__)
+
+    def ask(self, number):
+        """
+        A name service.
+        """
+        self.asked.append(number)
+        if number == NOBODY:
+            raise KeyError(number)
+        if number == 13:
+            raise OSError(5, "no answer")
+
+        class Found:
+            pw_name = gr_name = f"u{number}"
+
+        return Found
+
+    def test_remembered(self) -> None:
+        """
+        An answer is good for a while, and a number without a name is one too.
+        """
+        for number in (1, NOBODY, 1, NOBODY):
+            self.lookUp(number)
+        self.assertEqual(self.asked, [1, NOBODY])
+        self.now += names.SECONDS
+        self.assertEqual(self.lookUp(1), "u1")
+        self.assertEqual(self.asked, [1, NOBODY, 1])
+
+    def test_failure(self) -> None:
+        """
+        No answer is none, and is not remembered.
+        """
+        for _ in range(2):
+            self.assertRaises(OSError, self.lookUp, 13)
+        self.assertEqual(self.asked, [13, 13])
+
+    def test_bounded(self) -> None:
+        """
+        No more answers are kept than there is room for; the eldest go.
+        """
+        for number in range(names.SIZE + 1000, 2 * names.SIZE + 1001):
+            self.lookUp(number)
+        self.asked.clear()
+        self.lookUp(names.SIZE + 1001)
+        self.assertEqual(self.asked, [])
+        self.lookUp(names.SIZE + 1000)
+        self.assertEqual(self.asked, [names.SIZE + 1000])

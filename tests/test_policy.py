@@ -10,6 +10,7 @@ from unittest import skipIf
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
 
@@ -20,7 +21,7 @@ from twisted_peercred import (
     Policy,
     PolicyError,
 )
-from twisted_peercred.policy import Decision
+from twisted_peercred.policy import DatabasePolicy, Decision
 from twisted_peercred.rules import GREATEST_ID
 
 from .support import needsLongRun
@@ -329,7 +330,8 @@ class DecisionTests(SynchronousTestCase):
         self.assertEqual(hash(one), hash(two))
         self.assertNotEqual(one, policy("any,root"))
         self.assertNotEqual(one, "root,any")
-        self.assertEqual(repr(one), "Policy.fromString('root,any')")
+        self.assertNotEqual(one, Policy.fromString("root,any", groupsFrom="database"))
+        self.assertEqual(repr(one), "<Policy 'root,any'>")
 
     def test_firstMatch(self) -> None:
         """
@@ -436,3 +438,94 @@ class DecisionTests(SynchronousTestCase):
         rules = policy(text)
         self.assertTrue(time.process_time() - start < 10)
         self.assertEqual(rules.decide(who(10_000)).rule, "uid/0-20000")
+
+
+class DatabaseTests(SynchronousTestCase):
+    """
+    Tests for groups that are looked up where the kernel tells none.
+    """
+
+    groups = {1: (7, 8), 2: ()}
+
+    def setUp(self) -> None:
+        self.asked = []
+
+        def inThread(function, uid):
+            self.asked.append(uid)
+            return succeed(function(uid))
+
+        self.patch(DatabasePolicy, "inThread", staticmethod(inThread))
+        self.patch(DatabasePolicy, "lookUp", self.groups.get)
+
+    def database(self, text: str) -> DatabasePolicy:
+        """
+        A policy that looks groups up.
+        """
+        return Policy.fromString(text, names=NAMES, groupsFrom="database")
+
+    def test_lookedUp(self) -> None:
+        """
+        Where the kernel tells no groups those of the database decide, and the
+        decision says so.
+        """
+        rules = self.database("!gid/8+uid/3,gid/7,root")
+        verifyObject(IPeerPolicy, rules)
+        decision = self.successResultOf(rules.decide(who(1, 9, None)))
+        self.assertEqual(decision, Decision(True, "gid/7"))
+        self.assertEqual((decision.line, decision.databaseGroups), (1, (7, 8)))
+        decision = self.successResultOf(rules.decide(who(2, 9, None)))
+        self.assertEqual(decision, Decision(False, None))
+        self.assertEqual(decision.databaseGroups, ())
+        decision = self.successResultOf(rules.decide(who(2, 7, None)))
+        self.assertTrue(decision.admitted)
+
+    def test_kernelFirst(self) -> None:
+        """
+        The kernel's word is not gainsaid, and nothing is looked up that no
+        rule asks for.
+        """
+        decision = self.database("gid/7").decide(who(1, 9, ()))
+        self.assertEqual(decision, Decision(False, None))
+        self.assertIsNone(decision.databaseGroups)
+        decision = self.database("uid/1").decide(who(1, 9, None))
+        self.assertEqual(decision, Decision(True, "uid/1"))
+        self.assertEqual(self.asked, [])
+
+    def test_notThere(self) -> None:
+        """
+        The groups of a user who is not in the database stay unknown, which
+        does not admit.
+        """
+        peer = who(5, 9, None, b"label")
+        for text in ("gid/7", "!gid/7,any"):
+            decision = self.successResultOf(self.database(text).decide(peer))
+            self.assertFalse(decision.admitted)
+            self.assertIsNone(decision.databaseGroups)
+
+    def test_failure(self) -> None:
+        """
+        A look-up that fails is no decision.
+        """
+        self.patch(
+            DatabasePolicy,
+            "inThread",
+            staticmethod(lambda *_: fail(ZeroDivisionError())),
+        )
+        answer = self.database("gid/7,any").decide(who(1, 9, None))
+        self.failureResultOf(answer, ZeroDivisionError)
+
+    def test_byName(self) -> None:
+        """
+        It is asked for by name.
+        """
+        self.assertIsInstance(self.database("any"), DatabasePolicy)
+        self.assertNotIsInstance(policy("any"), DatabasePolicy)
+        with self.assertRaises(ValueError):
+            Policy.fromString("any", groupsFrom="nis")
+
+    def test_inThread(self) -> None:
+        """
+        It asks the user database, in a thread.
+        """
+        self.patch(DatabasePolicy, "inThread", staticmethod(lambda *call: Deferred()))
+        self.assertNoResult(self.database("gid/7").decide(who(1, 9, None)))

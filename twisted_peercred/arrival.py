@@ -32,6 +32,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from .credentials import Capture, PeerCredentials
+from .deciding import ask, refusal
 from .errors import (
     CredentialsTimeout,
     CredentialsUnavailable,
@@ -42,7 +43,7 @@ from .errors import (
 from .interfaces import IPeerPolicy, IPeerPolicySource
 from .kernels import closeAll
 from .listening import adoptTransport
-from .policy import Decision, ask, refusal
+from .policy import Decision
 from .record import admissions, refused
 from .transport import CredentialedServer, IIdentifying, ReadResult
 

@@ -9,17 +9,16 @@ of a thousand rules those that cannot concern a peer are not looked at.
 from __future__ import annotations
 
 import os
-from collections.abc import Coroutine, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
+from twisted.internet.threads import deferToThread
 from zope.interface import implementer
 
 from . import names as _system
-from .errors import PeerRefused
-from .interfaces import IPeerCredentials, IPeerIdentity, IPeerPolicy
+from .interfaces import IPeerIdentity, IPeerPolicy
 from .ranges import Range, RangeIndex
 from .rules import Anybody, GroupIn, NameService, Rule, UserIn, parseRules
 from .trusted import readTrusted
@@ -33,11 +32,15 @@ class Decision:
     @ivar rule: the rule that decided, as it was written; L{None} where none
         matched, which refuses.
     @ivar line: the line of the policy's text that the rule stands on, from 1.
+    @ivar databaseGroups: groups that were looked up in the user database to
+        decide, as the kernel did not tell them; L{None} where its word was
+        enough.
     """
 
     admitted: bool
     rule: str | None
     line: int | None = field(default=None, compare=False)
+    databaseGroups: tuple[int, ...] | None = field(default=None, compare=False)
 
 
 _NO_RULE = Decision(False, None)
@@ -58,6 +61,7 @@ class Policy:
     """
 
     __slots__ = (
+        "_asksGroups",
         "_certain",
         "_decisions",
         "_groups",
@@ -79,6 +83,7 @@ class Policy:
         # concern whose groups are not known.
         self._others: list[int] = []
         self._unknown: list[int] = []
+        self._asksGroups = any(each.first(GroupIn) for each in self.rules)
         self._certain = [
             len(each.conditions) == 1 and isinstance(each.conditions[0], _CERTAIN)
             for each in self.rules
@@ -101,7 +106,12 @@ class Policy:
 
     @classmethod
     def fromString(
-        cls, text: str, *, names: NameService = _system, source: str = "rules"
+        cls,
+        text: str,
+        *,
+        groupsFrom: str = "kernel",
+        names: NameService = _system,
+        source: str = "rules",
     ) -> Policy:
         """
         A policy from its text.
@@ -109,15 +119,23 @@ class Policy:
         Asks the name service for C{user/} and C{group/}, which may block: in a
         running program C{deferToThread(Policy.fromString, text)}.
 
+        @param groupsFrom: C{"database"} for a L{DatabasePolicy}.
         @param names: where names are looked up.
         @param source: what to call the text in an error.
         @raise PolicyError: a mistake in the text, or a name that nobody has.
         """
-        return cls(parseRules(text, names, source))
+        kinds: dict[str, type[Policy]] = {"kernel": cls, "database": DatabasePolicy}
+        if groupsFrom not in kinds:
+            raise ValueError(f"groupsFrom is kernel or database, not {groupsFrom!r}")
+        return kinds[groupsFrom](parseRules(text, names, source))
 
     @classmethod
     def fromFile(
-        cls, path: str | os.PathLike[str], *, names: NameService = _system
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        groupsFrom: str = "kernel",
+        names: NameService = _system,
     ) -> Policy:
         """
         A policy from a file, UTF-8, that nobody but root and the user of this
@@ -126,7 +144,12 @@ class Policy:
         @raise PolicyError: a mistake in the text, or a file that cannot be
             read or must not be believed.
         """
-        return cls.fromString(readTrusted(path), names=names, source=os.fsdecode(path))
+        return cls.fromString(
+            readTrusted(path),
+            groupsFrom=groupsFrom,
+            names=names,
+            source=os.fsdecode(path),
+        )
 
     def decide(self, identity: IPeerIdentity) -> Decision:
         """
@@ -158,69 +181,70 @@ class Policy:
         return ",".join(rule.text for rule in self.rules)
 
     def __repr__(self) -> str:
-        return f"Policy.fromString({str(self)!r})"
+        return f"<{type(self).__name__} {str(self)!r}>"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Policy):
             return NotImplemented
-        return self.rules == other.rules
+        return type(self) is type(other) and self.rules == other.rules
 
     def __hash__(self) -> int:
         return hash(self.rules)
 
 
-def ask(policy: IPeerPolicy, identity: IPeerIdentity) -> object:
+@implementer(IPeerIdentity)
+@dataclass(frozen=True, slots=True)
+class _Completed:
     """
-    Ask any policy.
-
-    @return: its decision, or the L{Failure} to make one; a L{Deferred} of
-        either, in a list of one, where that is not to be had at once.
+    Somebody, with groups that no kernel vouches for.
     """
-    answers: list[object] = []
 
-    def keep(answer: object) -> list[object]:
-        answers.append(answer)
-        return answers
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    securityLabel: bytes | None
 
-    try:
-        answer: object = policy.decide(identity)
-        if type(answer) is Decision or not hasattr(answer, "__await__"):
-            return answer
-        pending: Deferred[Any] = (
-            answer
-            if isinstance(answer, Deferred)
-            else Deferred.fromCoroutine(
-                cast("Coroutine[Deferred[Any], Any, Any]", answer)
-            )
+
+class DatabasePolicy(Policy):
+    """
+    A policy for kernels that do not tell a peer's groups (NetBSD, OpenBSD), and
+    for messages, which carry none: where it has a condition on groups and they
+    are not known, those are taken that the peer's user is in by the user
+    database.  These are not the kernel's word: a process may have given up
+    groups that its user is in.  A user who is not in the database has none
+    that are known.
+
+    C{Policy.fromString(text, groupsFrom="database")} makes it.
+
+    @cvar inThread: calls a function where it may block.
+    @cvar lookUp: from a uid to its groups.
+    """
+
+    __slots__ = ()
+
+    inThread: Callable[..., Deferred[Any]] = staticmethod(cast(Any, deferToThread))
+    lookUp: Callable[[int], tuple[int, ...] | None] = staticmethod(
+        _system.databaseGroups
+    )
+
+    def decide(  # type: ignore[override]
+        self, identity: IPeerIdentity
+    ) -> Decision | Deferred[Decision]:
+        """
+        @see: L{IPeerPolicy.decide}
+        """
+        if identity.groups is None and self._asksGroups:
+            return Deferred.fromCoroutine(self._decideByDatabase(identity))
+        return super().decide(identity)
+
+    async def _decideByDatabase(self, identity: IPeerIdentity) -> Decision:
+        groups = await self.inThread(self.lookUp, identity.uid)
+        if groups is None:
+            return super().decide(identity)
+        completed = _Completed(
+            identity.uid,
+            identity.gid,
+            tuple(sorted({identity.gid, *groups})),
+            identity.securityLabel,
         )
-    except Exception:
-        return Failure()
-    pending.addBoth(keep)
-    return answers[0] if answers else pending
-
-
-def refusal(answer: Any, credentials: IPeerCredentials) -> PeerRefused | None:
-    """
-    What becomes of a policy's answer.  Only a decision that admits does; a
-    failure refuses, and so does anything that is no decision.
-
-    @return: L{None} for whom it admits.
-    """
-    problem: BaseException | None
-    if isinstance(answer, Failure):
-        problem = answer.value
-    else:
-        try:
-            if answer.admitted is True:
-                return None
-            return PeerRefused(
-                credentials,
-                answer.rule,
-                line=getattr(answer, "line", None),
-                databaseGroups=getattr(answer, "databaseGroups", None),
-            )
-        except AttributeError as noDecision:
-            problem = noDecision
-    refused = PeerRefused(credentials, "policy", "policy-failed")
-    refused.__cause__ = problem
-    return refused
+        return replace(super().decide(completed), databaseGroups=groups)

@@ -67,6 +67,13 @@ REASONS = {
     "no-protocol": "the wrapped factory gave it no protocol",
 }
 
+#: What an event has beside what is Twisted's own business.
+FIELDS = (
+    *("log_time", "log_level", "log_namespace"),
+    *("what", "serial", "uid", "gid", "pid", "groups", "capture", "connection"),
+    *("reason", "rule", "line", "databaseGroups", "address", "error", "count"),
+)
+
 #: Refusals of one uid that are logged one by one, in each interval.
 BURST = 5
 #: Seconds.

@@ -31,11 +31,11 @@ from twisted.python.failure import Failure
 from zope.interface import Interface
 
 from .credentials import Capture, PeerCredentials
+from .deciding import ask, refusal
 from .errors import PeerChanged, PeerCredentialsError, PeerRefused
 from .interfaces import IPeerCredentials, IPeerCredentialsReceiver, IPeerPolicy
 from .kernels import Kernel, Message, closeAll
 from .limits import UserSlots
-from .policy import ask, refusal
 from .record import Refusals
 
 #: What a reactor makes of a read: L{None} to go on, or why the connection ends.

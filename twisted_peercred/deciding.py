@@ -1,0 +1,72 @@
+"""
+Asking a policy, of whatever kind, and what becomes of its answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from .errors import PeerRefused
+from .interfaces import IPeerCredentials, IPeerIdentity, IPeerPolicy
+from .policy import Decision
+
+
+def ask(policy: IPeerPolicy, identity: IPeerIdentity) -> object:
+    """
+    Ask any policy.
+
+    @return: its decision, or the L{Failure} to make one; a L{Deferred} of
+        either, in a list of one, where that is not to be had at once.
+    """
+    answers: list[object] = []
+
+    def keep(answer: object) -> list[object]:
+        answers.append(answer)
+        return answers
+
+    try:
+        answer: object = policy.decide(identity)
+        if type(answer) is Decision or not hasattr(answer, "__await__"):
+            return answer
+        pending: Deferred[Any] = (
+            answer
+            if isinstance(answer, Deferred)
+            else Deferred.fromCoroutine(
+                cast("Coroutine[Deferred[Any], Any, Any]", answer)
+            )
+        )
+    except Exception:
+        return Failure()
+    pending.addBoth(keep)
+    return answers[0] if answers else pending
+
+
+def refusal(answer: Any, credentials: IPeerCredentials) -> PeerRefused | None:
+    """
+    What becomes of a policy's answer.  Only a decision that admits does; a
+    failure refuses, and so does anything that is no decision.
+
+    @return: L{None} for whom it admits.
+    """
+    problem: BaseException | None
+    if isinstance(answer, Failure):
+        problem = answer.value
+    else:
+        try:
+            if answer.admitted is True:
+                return None
+            return PeerRefused(
+                credentials,
+                answer.rule,
+                line=getattr(answer, "line", None),
+                databaseGroups=getattr(answer, "databaseGroups", None),
+            )
+        except AttributeError as noDecision:
+            problem = noDecision
+    refused = PeerRefused(credentials, "policy", "policy-failed")
+    refused.__cause__ = problem
+    return refused
