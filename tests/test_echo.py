@@ -3,6 +3,7 @@ Tests for L{twisted_peercred.echo}: the protocol here, the program in a process
 of its own.
 """
 
+import contextlib
 import io
 import json
 import os
@@ -168,7 +169,15 @@ class OptionsTests(SynchronousTestCase):
         """
         A mistake ends the program with one line.
         """
-        for arguments in (["--capture", "never"], ["--nonsense"], ["superfluous"]):
+        for arguments in (
+            ["--capture", "never"],
+            ["--nonsense"],
+            ["superfluous"],
+            ["--rules", "any", "--rules-file", "x"],
+            ["--max-per-uid", "0"],
+            ["--max-per-uid", "many"],
+            ["--max-per-uid", "\u00b2"],
+        ):
             with self.assertRaises(CannotStart) as raised:
                 self.parse(*arguments)
             self.assertEqual(len(str(raised.exception).splitlines()), 1)
@@ -184,6 +193,25 @@ class OptionsTests(SynchronousTestCase):
             with self.assertRaises(CannotStart) as raised:
                 makeService(self.parse("--endpoint", endpoint))
             self.assertIn(endpoint, str(raised.exception))
+
+    def test_policy(self) -> None:
+        """
+        A policy that is none, or whose file must not be believed, is one line,
+        with the place; so is an audit log that cannot be written.
+        """
+        for arguments, line in (
+            (("--rules", "root,uid/x"), "--rules:1:10: 'x' is not a decimal number"),
+            (("--rules-file", "/nonexistent"), "/nonexistent: cannot be read: No such"),
+            (("--audit-log", "/nonexistent/x"), "cannot write /nonexistent/x: No such"),
+            (("--audit-log", "/dev/null"), "cannot write /dev/null: it is no regular"),
+        ):
+            with self.assertRaises(CannotStart) as raised:
+                makeService(self.parse(*arguments))
+            self.assertTrue(
+                str(raised.exception).startswith(f"peercred-echo: {line}"),
+                str(raised.exception),
+            )
+            self.assertEqual(len(str(raised.exception).splitlines()), 1)
 
     def test_cannotListen(self) -> None:
         """
@@ -217,6 +245,70 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(names.count("peercred-echo"), 1)
 
 
+class ServiceTests(LiveTestCase):
+    """
+    Tests for the service, here.
+    """
+
+    async def test_options(self) -> None:
+        """
+        The service has the policy, the limit and the log that were asked for;
+        what it took when it started it gives back when it stops.
+        """
+        rules = os.path.join(self.directory, "rules")
+        audit = os.path.join(self.directory, "audit")
+        with open(rules, "w") as file:
+            file.write("self\n")
+        os.chmod(rules, 0o644)
+        signals = (signal.SIGHUP, signal.SIGUSR1)
+        before = [signal.getsignal(each) for each in signals]
+        options = Options()
+        options.parseOptions(
+            [
+                *("--rules-file", rules, "--audit-log", audit, "--max-per-uid", "1"),
+                *("--endpoint", f"unix:{self.directory}/s"),
+            ]
+        )
+        service = makeService(options)
+        service.privilegedStartService()
+        service.startService()
+        peer = self.connect(f"{self.directory}/s")
+        self.assertEqual(await self.closed(self.connect(f"{self.directory}/s")), b"")
+        peer.shutdown(socket.SHUT_WR)
+        self.assertIn(b"captured at connect", await self.closed(peer))
+        with open(rules, "w") as file:
+            file.write("!self\n")
+        os.kill(os.getpid(), signal.SIGHUP)
+        await self.until(
+            lambda: any(each.get("what") == "policy-changed" for each in self.events)
+        )
+        self.assertEqual(await self.closed(self.connect(f"{self.directory}/s")), b"")
+        os.rename(audit, audit + ".1")
+        os.kill(os.getpid(), signal.SIGUSR1)
+        await self.until(lambda: os.path.exists(audit))
+        await service.stopService()
+        peer.close()
+        with open(audit + ".1") as file:
+            lines = [json.loads(line) for line in file]
+        self.assertEqual(
+            [(each["what"], each["reason"]) for each in lines],
+            [("admitted", "rule"), ("refused", "max-per-uid"), ("refused", "rule")],
+        )
+        self.assertEqual([signal.getsignal(each) for each in signals], before)
+
+    async def test_rules(self) -> None:
+        """
+        Without more than rules it takes no signal.
+        """
+        options = Options()
+        options.parseOptions(["--rules", "!any", "-e", f"unix:{self.directory}/s"])
+        service = makeService(options)
+        service.privilegedStartService()
+        service.startService()
+        self.assertEqual(await self.closed(self.connect(f"{self.directory}/s")), b"")
+        await service.stopService()
+
+
 class ProgramTests(LiveTestCase):
     """
     Tests for C{twistd peercred-echo} as a user runs it.
@@ -242,13 +334,16 @@ class ProgramTests(LiveTestCase):
             timeout=60,
         )
 
-    async def start(self, *arguments: str):
+    async def start(self, *arguments: str, twistd=()):
         """
         Start the server, and wait until it listens.
+
+        @param twistd: options of twistd itself.
+        @return: its process.
         """
         with open(os.path.join(self.directory, "log"), "w") as log:
             server = subprocess.Popen(
-                [*self.twistd, "-n", "peercred-echo", *arguments],
+                [*self.twistd, "-n", *twistd, "peercred-echo", *arguments],
                 env=self.runtime,
                 cwd=self.directory,
                 stdout=log,
@@ -261,13 +356,19 @@ class ProgramTests(LiveTestCase):
 
         self.addCleanup(stop)
         await self.until(lambda: "Starting factory" in self.log())
+        return server
 
     def log(self) -> str:
         """
         What the server has said.
         """
-        with open(os.path.join(self.directory, "log")) as file:
-            return file.read()
+        text = ""
+        for name in ("log", "twistd.log"):
+            path = os.path.join(self.directory, name)
+            if os.path.exists(path):
+                with open(path) as file:
+                    text += file.read()
+        return text
 
     async def test_example(self) -> None:
         """
@@ -313,6 +414,99 @@ class ProgramTests(LiveTestCase):
         self.assertEqual(fields["capture"], "every-message")
         self.assertEqual(rest, b"hello")
 
+    def ask(self, path, data=b"hello"):
+        """
+        Talk to the server.
+
+        @return: all that it says; nothing, if it refuses.
+        """
+        peer = self.connect(path)
+        with contextlib.suppress(BrokenPipeError):
+            peer.send(data)
+            peer.shutdown(socket.SHUT_WR)
+        return self.closed(peer)
+
+    def written(self, path) -> list:
+        """
+        The lines of an audit log.
+        """
+        with open(path) as file:
+            return [json.loads(line) for line in file]
+
+    async def test_rules(self) -> None:
+        """
+        C{--rules} says who may come in, C{--max-per-uid} how often.
+        """
+        path = os.path.join(self.directory, "s")
+        await self.start(
+            *("--rules", "self", "--max-per-uid", "1", "--endpoint", f"unix:{path}")
+        )
+        self.assertTrue((await self.ask(path)).endswith(b"\nhello"))
+        self.connect(path)
+        self.assertEqual(await self.ask(path), b"")
+        self.assertIn("is refused by maxPerUID", self.log())
+
+    async def test_rulesFile(self) -> None:
+        """
+        C{--rules-file} is read again at SIGHUP; a broken one changes nothing,
+        and the log says where it is broken.
+        """
+        path = os.path.join(self.directory, "s")
+        rules = os.path.join(self.directory, "rules")
+        with open(rules, "w") as file:
+            file.write("self\n")
+        os.chmod(rules, 0o644)
+        server = await self.start("--rules-file", rules, "--endpoint", f"unix:{path}")
+        self.assertTrue((await self.ask(path)).endswith(b"\nhello"))
+        with open(rules, "w") as file:
+            file.write("# nobody\n!self\n")
+        server.send_signal(signal.SIGHUP)
+        await self.until(lambda: "A new policy is in force" in self.log())
+        self.assertEqual(await self.ask(path), b"")
+        with open(rules, "w") as file:
+            file.write("self\n\n  uid/x\n")
+        server.send_signal(signal.SIGHUP)
+        await self.until(lambda: "The old policy stays in force" in self.log())
+        self.assertIn(f"{rules}:3:7: 'x' is not", self.log())
+        self.assertEqual(await self.ask(path), b"")
+        self.assertNotIn("Traceback", self.log())
+
+    async def test_auditLog(self) -> None:
+        """
+        C{--audit-log} has a line of JSON for each decision, goes on in a new
+        file when the old one was moved away or at SIGUSR1, which still rotates
+        twistd's own log, and has the last word on what was left out.
+        """
+        path = os.path.join(self.directory, "s")
+        audit = os.path.join(self.directory, "audit")
+        server = await self.start(
+            *("--rules", "!any", "--audit-log", "audit", "--endpoint", f"unix:{path}"),
+            twistd=("--logfile", "twistd.log"),
+        )
+        self.assertEqual(await self.ask(path), b"")
+        (line,) = self.written(audit)
+        self.assertEqual(
+            (line["what"], line["uid"], line["rule"], line["reason"]),
+            ("refused", os.geteuid(), "!any", "rule"),
+        )
+        self.assertEqual(os.stat(audit).st_mode & 0o777, 0o600)
+        os.rename(audit, audit + ".1")
+        self.assertEqual(await self.ask(path), b"")
+        self.assertEqual([each["serial"] for each in self.written(audit)], [1])
+        os.rename(audit, audit + ".2")
+        server.send_signal(signal.SIGUSR1)
+        await self.until(lambda: os.path.exists(audit))
+        await self.until(
+            lambda: os.path.exists(os.path.join(self.directory, "twistd.log.1"))
+        )
+        for _ in range(10):
+            self.assertEqual(await self.ask(path), b"")
+        server.send_signal(signal.SIGTERM)
+        await deferToThread(server.wait)
+        lines = self.written(audit)
+        self.assertEqual([each.get("serial") for each in lines], [2, 3, 4, None])
+        self.assertEqual((lines[-1]["what"], lines[-1]["count"]), ("left-out", 7))
+
     async def test_failures(self) -> None:
         """
         What goes wrong is one line on stderr and status 1, with no traceback
@@ -326,6 +520,9 @@ class ProgramTests(LiveTestCase):
             ("--nonsense",),
             ("--endpoint", "nonsense:x"),
             ("--endpoint", "unix:/nonexistent/s"),
+            ("--rules", "user/no-such-user-here"),
+            ("--rules-file", "/nonexistent"),
+            ("--audit-log", "/nonexistent/x"),
             (),
             ("--endpoint", "unix:peercred-echo.sock:lockfile=0"),
             ("--endpoint", "tcp:0:interface=127.0.0.1"),

@@ -106,14 +106,13 @@ print(lines.readline(), lines.readline())
             "reload.py",
             """
 print(readAll(peer).decode(), end="")
-with open("%s", "w") as file:
+with open(os.path.join(os.path.dirname(address), "rules"), "w") as file:
     file.write("!self\\n")
 os.kill(int(sys.argv[2]), 1)
 while readAll(connect()):
     time.sleep(0.01)
 print("stay out")
-"""
-            % rules,
+""",
             rules,
         )
         self.assertEqual(answer, "come in\nstay out\n")

@@ -45,48 +45,12 @@ class AuditLog(Service):
         self._file: TextIO | None = None
         self._said: set[str] = set()
 
-    def privilegedStartService(self) -> None:
+    def open(self) -> None:
         """
-        Open the file.
+        Open the file, or that which is there now.
 
-        @raise OSError: it cannot be had.
+        @raise OSError: it cannot be had; what is open stays so.
         """
-        super().privilegedStartService()
-        self._open()
-
-    def startService(self) -> None:
-        """
-        Begin to write.
-
-        @raise OSError: the file cannot be had.
-        """
-        if self._file is None:
-            self._open()
-        record.admissions.addObserver(self)
-        globalLogPublisher.addObserver(self)
-        super().startService()
-
-    def stopService(self) -> None:
-        """
-        Write no more.
-        """
-        super().stopService()
-        globalLogPublisher.removeObserver(self)
-        record.admissions.removeObserver(self)
-        self._close()
-
-    def reopen(self) -> None:
-        """
-        Go on in the file that is there now.
-        """
-        try:
-            self._open()
-        except OSError as problem:
-            self._say("a new file", problem)
-        else:
-            self._said.discard("a new file")
-
-    def _open(self) -> None:
         # O_NONBLOCK: a FIFO is refused, and not waited for.
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
         descriptor = os.open(
@@ -105,6 +69,50 @@ class AuditLog(Service):
         self._file = open(descriptor, "a", encoding="utf-8")  # noqa: SIM115 (kept)
         self._identity = found.st_dev, found.st_ino
         self._write = jsonFileLogObserver(self._file, recordSeparator="")
+
+    def privilegedStartService(self) -> None:
+        """
+        Open the file while that is allowed.
+
+        @raise OSError: it cannot be had.
+        """
+        super().privilegedStartService()
+        self._openOnce()
+
+    def startService(self) -> None:
+        """
+        Begin to write.
+
+        @raise OSError: the file cannot be had.
+        """
+        self._openOnce()
+        record.admissions.addObserver(self)
+        globalLogPublisher.addObserver(self)
+        super().startService()
+
+    def stopService(self) -> None:
+        """
+        Write no more.
+        """
+        super().stopService()
+        globalLogPublisher.removeObserver(self)
+        record.admissions.removeObserver(self)
+        self._close()
+
+    def reopen(self) -> None:
+        """
+        Go on in the file that is there now.
+        """
+        try:
+            self.open()
+        except OSError as problem:
+            self._say("a new file", problem)
+        else:
+            self._said.discard("a new file")
+
+    def _openOnce(self) -> None:
+        if self._file is None:
+            self.open()
 
     def _close(self) -> None:
         file, self._file = self._file, None

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -20,11 +21,15 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from .audit import AuditLog
 from .credentials import Capture, PeerCredentials
-from .errors import PeerCredentialsError
-from .interfaces import IPeerCredentials
+from .errors import PeerCredentialsError, PolicyError
+from .interfaces import IPeerCredentials, IPeerPolicy
 from .names import groupName, userName
+from .policy import Policy
+from .policyfile import PolicyFile
 from .server import CredentialedUNIXServerFactory
+from .signals import SignalService
 from .transport import CredentialedServer
 
 SOCKET_NAME = "peercred-echo.sock"
@@ -142,11 +147,19 @@ class CannotStart(SystemExit, Exception):
 class EchoService(service.MultiService):
     """
     Serves, or says in one line why not.
+
+    @param log: runs as long as there is something to be written down.
     """
 
-    def __init__(self, description: str, factory: CredentialedUNIXServerFactory):
+    def __init__(
+        self,
+        description: str,
+        factory: CredentialedUNIXServerFactory,
+        log: AuditLog | None = None,
+    ) -> None:
         super().__init__()
         self._description = description
+        self._log = log
         try:
             port = strports.service(description, factory)
         except (ValueError, TypeError, LookupError, OSError) as problem:
@@ -161,6 +174,21 @@ class EchoService(service.MultiService):
             # sys.stderr is twistd's log by now, which may be a file.
             print(sorry, file=sys.__stderr__)
             raise sorry from problem
+
+    def startService(self) -> None:
+        if self._log is not None:
+            self._log.startService()
+        super().startService()
+
+    async def _stop(self) -> None:
+        await super().stopService()
+        # Not before: what was left out of the record is told when the port
+        # has stopped.
+        if self._log is not None:
+            self._log.stopService()
+
+    def stopService(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._stop())
 
     def _sorry(self, problem: object) -> CannotStart:
         why = problem.strerror if isinstance(problem, OSError) else None
@@ -199,6 +227,32 @@ class Options(usage.Options):
             "c",
             "connect",
             "Which credentials to read: connect, first-message or every-message.",
+        ],
+        [
+            "rules",
+            "r",
+            None,
+            "Whom to admit, such as !user/mallory,group/staff,root."
+            "  [default: everybody]",
+        ],
+        [
+            "rules-file",
+            "f",
+            None,
+            "The same from a file, a rule on each line, read again at SIGHUP.",
+        ],
+        [
+            "max-per-uid",
+            "m",
+            None,
+            "Connections at once of one user.  [default: any number]",
+        ],
+        [
+            "audit-log",
+            "a",
+            None,
+            "Write a line of JSON for each admission and each refusal to this"
+            " file, reopened at SIGUSR1 and when it was moved away.",
         ],
     ]
     example = f"""
@@ -241,14 +295,51 @@ print(peer.makefile().read())' "${{XDG_RUNTIME_DIR:-.}}/{SOCKET_NAME}"
             raise usage.UsageError(
                 f"--capture is one of {names}, not {self['capture']!r}"
             ) from None
+        if self["rules"] is not None and self["rules-file"] is not None:
+            raise usage.UsageError("--rules or --rules-file, not both")
+        limit = self["max-per-uid"]
+        if limit is not None:
+            if not (limit.isascii() and limit.isdigit() and int(limit) > 0):
+                raise usage.UsageError(f"--max-per-uid is 1 or more, not {limit!r}")
+            self["max-per-uid"] = int(limit)
 
 
 def makeService(options: Options) -> service.IService:
     """
-    @raise CannotStart: the endpoint cannot be understood.
+    @raise CannotStart: the endpoint or the policy cannot be understood, or the
+        audit log not be had.
     """
     echo = EchoFactory(jsonGreeting if options["json"] else greeting)
-    return EchoService(
+    policy: IPeerPolicy | None = None
+    log: AuditLog | None = None
+    signals = service.MultiService()
+    try:
+        # Names are looked up here, before the reactor runs.
+        if options["rules"] is not None:
+            policy = Policy.fromString(options["rules"], source="--rules")
+        elif options["rules-file"] is not None:
+            policy = file = PolicyFile(options["rules-file"])
+            SignalService(signal.SIGHUP, file.reload).setServiceParent(signals)
+    except PolicyError as problem:
+        raise CannotStart(f"peercred-echo: {problem}") from problem
+    if options["audit-log"] is not None:
+        log = AuditLog(options["audit-log"])
+        try:
+            log.open()
+        except OSError as problem:
+            raise CannotStart(
+                f"peercred-echo: cannot write {log.path}: {problem.strerror}"
+            ) from problem
+        SignalService(signal.SIGUSR1, log.reopen).setServiceParent(signals)
+    echoes = EchoService(
         options["endpoint"],
-        CredentialedUNIXServerFactory(echo, capture=options["capture"]),
+        CredentialedUNIXServerFactory(
+            echo,
+            capture=options["capture"],
+            policy=policy,
+            maxPerUID=options["max-per-uid"],
+        ),
+        log,
     )
+    signals.setServiceParent(echoes)
+    return echoes
