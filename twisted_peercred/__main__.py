@@ -12,7 +12,7 @@ from typing import cast
 from twisted.python import usage
 
 from . import __version__
-from .commands import Command, CommandFailed, platform
+from .commands import Command, CommandFailed, explain, platform
 
 
 class Options(usage.Options):
@@ -22,6 +22,7 @@ class Options(usage.Options):
 
     synopsis = "peercred COMMAND [options]"
     subCommands: list[list[object]] = [
+        ["explain", None, explain.Options, "Which rule of a policy decides, and why."],
         ["platform", None, platform.Options, "What this kernel says about peers."],
     ]
 
