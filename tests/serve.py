@@ -1,6 +1,6 @@
 """
 A server in a process of its own, for tests that put it into another
-namespace: C{python -m tests.serve ADDRESS CAPTURE}.  Writes a line when it
+namespace: C{python -m tests.serve ADDRESS CAPTURE [RULES]}.  Writes a line when it
 listens, one for each peer, and one for each refusal.
 """
 
@@ -11,7 +11,12 @@ from twisted.internet import reactor
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import globalLogPublisher
 
-from twisted_peercred import Capture, CredentialedUNIXServerFactory, IPeerCredentials
+from twisted_peercred import (
+    Capture,
+    CredentialedUNIXServerFactory,
+    IPeerCredentials,
+    Policy,
+)
 
 
 class Telling(Protocol):
@@ -36,10 +41,12 @@ def main() -> None:
     """
     Listen.
     """
-    address, capture = sys.argv[1:]
+    address, capture, *rules = sys.argv[1:]
     globalLogPublisher.addObserver(tellRefusals)
     factory = CredentialedUNIXServerFactory(
-        Factory.forProtocol(Telling), capture=Capture(capture)
+        Factory.forProtocol(Telling),
+        capture=Capture(capture),
+        policy=Policy.fromString(rules[0]) if rules else None,
     )
     reactor.listenUNIX(address, factory)
     print("ready", flush=True)

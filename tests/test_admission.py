@@ -25,6 +25,7 @@ from twisted_peercred import (
 from twisted_peercred.interfaces import IPeerPolicySource
 from twisted_peercred.policy import DatabasePolicy, Decision
 from twisted_peercred.record import admissions
+from twisted_peercred.transport import CredentialedServer
 
 from .support import (
     LiveTestCase,
@@ -265,6 +266,9 @@ class PolicyTests(LiveTestCase):
                         await self.until(self.readUp)
                     self.assertEqual(len(self.factory._waiting), 1)
                     self.assertEqual(wrapped.made, [])
+                    # The reactor does not spin on what waits to be read.
+                    for each in reactor.getReaders():
+                        self.assertNotIsInstance(each, CredentialedServer)
                     if number == questions - 1:
                         peer.send(b"late")
                         if halfClose:

@@ -4,7 +4,9 @@ Tests for L{twisted_peercred.record}.
 
 import json
 import os
+import re
 import socket
+from pathlib import Path
 from unittest import skipIf
 
 from twisted.internet.address import UNIXAddress
@@ -91,6 +93,18 @@ class ReasonTests(Recorded):
             (PeerChanged(ALICE, ALICE), "peer-changed"),
         ):
             self.assertEqual(error.reason, reason)
+
+    def test_page(self) -> None:
+        """
+        The page on the record has the same list.
+        """
+        page = Path(__file__).resolve().parent.parent / "docs" / "record.rst"
+        text = page.read_text()
+        _, _, table = text.partition("``reason``            means\n")
+        rows = re.findall(r"^``([a-z-]+)`` +(\S.*)$", table, re.MULTILINE)
+        self.assertEqual([name for name, _ in rows], list(REASONS))
+        for name in FIELDS:
+            self.assertIn(f"``{name}``", text)
 
     def test_unknownPeer(self) -> None:
         """

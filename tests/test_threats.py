@@ -213,7 +213,7 @@ class KernelTrapTests(LiveTestCase):
             )
             self.assertEqual(peer.groups, (7, *range(100000, 100000 + count)))
 
-    async def inNamespace(self, options, capture, client) -> list:
+    async def inNamespace(self, options, capture, client, *rules) -> list:
         """
         What a server in namespaces of its own says.
         """
@@ -227,6 +227,7 @@ class KernelTrapTests(LiveTestCase):
                 "tests.serve",
                 address,
                 capture.value,
+                *rules,
             ],
             stdout=subprocess.PIPE,
             text=True,
@@ -284,6 +285,32 @@ class KernelTrapTests(LiveTestCase):
             )
         )
         self.assertIsNone(answer["groups"])
+
+    @skipIf(needsRoot, needsRoot)
+    async def test_K8_policy(self) -> None:
+        """
+        A peer that the server's user namespace does not map gets past no
+        policy, not even one that admits the user and the group that it looks
+        like; of one whose groups are not mapped they are not known, and what a
+        rule says about groups does not admit it.
+        """
+        options = ("--user", "--map-root-user", "--kill-child", "--fork")
+        for capture in Capture:
+            for client in ("become(1000, 0)", "become(65534, 65534)"):
+                answer = await self.inNamespace(
+                    options, capture, client + HELLO, "uid/65534,gid/65534,any"
+                )
+                self.assertTrue(answer.startswith("refused"), answer)
+                self.assertIn("does not map", answer)
+        client = "become(0, 0, [1000])" + HELLO
+        for rules, admitted in (
+            ("gid/65534", False),
+            ("gid/1000", False),
+            ("!gid/65534,any", False),
+            ("gid/0", True),
+        ):
+            answer = await self.inNamespace(options, Capture.CONNECT, client, rules)
+            self.assertEqual(not answer.startswith("refused"), admitted, answer)
 
     @skipIf(needsRoot, needsRoot)
     async def test_K9_effectiveAndReal(self) -> None:

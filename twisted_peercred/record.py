@@ -3,29 +3,22 @@ What is written down about who was let in and who was not.
 
 Each is one event of L{twisted.logger}, with these fields:
 
-C{what}
-    C{"admitted"} or C{"refused"}.
-C{serial}
-    The connection's number on its port, that of Twisted's own log prefix.
-C{uid}, C{gid}, C{pid}, C{groups}, C{capture}
-    Who the decision is about, as in L{IPeerCredentials
-    <twisted_peercred.interfaces.IPeerCredentials>}; C{capture} is the name
-    that L{Capture <twisted_peercred.credentials.Capture>} gives it.
-C{connection}
-    The connect-time credentials, in the manner of id(1).
-C{reason}
-    A code: one of L{REASONS}.
-C{rule}, C{line}
-    What decided, as it was written, and its line in the policy's text; or
-    which limit did.
-C{databaseGroups}
-    Groups that were looked up in the user database for the decision, because
-    the kernel gave none.  L{None} where the kernel's word was enough.
-C{address}
-    Where the peer connected from: a name that it may have chosen itself, and
-    so never shown but by C{repr}.
-C{error}
-    The exception, of a refusal.
+  - C{what}: C{"admitted"} or C{"refused"};
+  - C{serial}: the connection's number on its port, that of Twisted's own log
+    prefix;
+  - C{uid}, C{gid}, C{pid}, C{groups}, C{capture}: who the decision is about, as
+    in L{IPeerCredentials <twisted_peercred.interfaces.IPeerCredentials>};
+    C{capture} is the name that L{Capture
+    <twisted_peercred.credentials.Capture>} gives it;
+  - C{connection}: the connect-time credentials, in the manner of id(1);
+  - C{reason}: a code, one of L{REASONS};
+  - C{rule}, C{line}: what decided, as it was written, and its line in the
+    policy's text; or which limit did;
+  - C{databaseGroups}: groups that were looked up in the user database for the
+    decision, because the kernel gave none; L{None} where its word was enough;
+  - C{address}: where the peer connected from, a name that it may have chosen
+    itself, and so never shown but by C{repr};
+  - C{error}: the exception, of a refusal.
 
 A refusal goes to Twisted's log.  A uid's refusals after the first L{BURST} in
 L{INTERVAL} seconds are counted and told of at the interval's end in one event
