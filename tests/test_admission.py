@@ -540,21 +540,22 @@ class PolicyTests(LiveTestCase):
         admitted = []
         admissions.addObserver(admitted.append)
         self.addCleanup(admissions.removeObserver, admitted.append)
-        self.patch(DatabasePolicy, "lookUp", staticmethod(lambda uid: (uid, 4242)))
+        rules = Policy.fromString("gid/4242").rules
         client = (
             "become(1000, 1000, [4242])\npeer = connect()\npeer.send(b'x')\n"
             "peer.shutdown(1)\nreadAll(peer)"
         )
-        for source, looked, asked in (
-            ("kernel", [None], []),
-            ("database", [None, (1000, 4242), (1000, 4242)], MESSAGES),
+        for policy, looked, asked in (
+            (Policy(rules), [None], []),
+            (
+                DatabasePolicy(rules, lookUp=lambda uid: (uid, 4242)),
+                [None, (1000, 4242), (1000, 4242)],
+                MESSAGES,
+            ),
         ):
             admitted.clear()
             for capture in Capture:
-                address, _ = self.serve(
-                    capture=capture,
-                    policy=Policy.fromString("gid/4242", groupsFrom=source),
-                )
+                address, _ = self.serve(capture=capture, policy=policy)
                 await runClient(address, client)
                 self.assertEqual(
                     bool(self.refusals()), capture not in (Capture.CONNECT, *asked)

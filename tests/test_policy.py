@@ -10,7 +10,7 @@ from unittest import skipIf
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
 
@@ -445,23 +445,24 @@ class DatabaseTests(SynchronousTestCase):
     Tests for groups that are looked up where the kernel tells none.
     """
 
-    groups = {1: (7, 8), 2: ()}
-
     def setUp(self) -> None:
         self.asked = []
+        self.inThread = lambda function, uid: succeed(function(uid))
 
-        def inThread(function, uid):
-            self.asked.append(uid)
-            return succeed(function(uid))
-
-        self.patch(DatabasePolicy, "inThread", staticmethod(inThread))
-        self.patch(DatabasePolicy, "lookUp", self.groups.get)
+    def lookUp(self, uid: int) -> tuple[int, ...] | None:
+        """
+        A user database.
+        """
+        self.asked.append(uid)
+        return {1: (7, 8), 2: ()}.get(uid)
 
     def database(self, text: str) -> DatabasePolicy:
         """
         A policy that looks groups up.
         """
-        return Policy.fromString(text, names=NAMES, groupsFrom="database")
+        return DatabasePolicy(
+            policy(text).rules, inThread=self.inThread, lookUp=self.lookUp
+        )
 
     def test_lookedUp(self) -> None:
         """
@@ -506,11 +507,7 @@ class DatabaseTests(SynchronousTestCase):
         """
         A look-up that fails is no decision.
         """
-        self.patch(
-            DatabasePolicy,
-            "inThread",
-            staticmethod(lambda *_: fail(ZeroDivisionError())),
-        )
+        self.inThread = lambda *_: fail(ZeroDivisionError())
         answer = self.database("gid/7,any").decide(who(1, 9, None))
         self.failureResultOf(answer, ZeroDivisionError)
 
@@ -518,14 +515,8 @@ class DatabaseTests(SynchronousTestCase):
         """
         It is asked for by name.
         """
-        self.assertIsInstance(self.database("any"), DatabasePolicy)
-        self.assertNotIsInstance(policy("any"), DatabasePolicy)
+        asked = Policy.fromString("any", groupsFrom="database")
+        self.assertIsInstance(asked, DatabasePolicy)
+        self.assertNotIsInstance(Policy.fromString("any"), DatabasePolicy)
         with self.assertRaises(ValueError):
             Policy.fromString("any", groupsFrom="nis")
-
-    def test_inThread(self) -> None:
-        """
-        It asks the user database, in a thread.
-        """
-        self.patch(DatabasePolicy, "inThread", staticmethod(lambda *call: Deferred()))
-        self.assertNoResult(self.database("gid/7").decide(who(1, 9, None)))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
@@ -216,16 +216,22 @@ class DatabasePolicy(Policy):
 
     C{Policy.fromString(text, groupsFrom="database")} makes it.
 
-    @cvar inThread: calls a function where it may block.
-    @cvar lookUp: from a uid to its groups.
+    @param inThread: calls a function where it may block.
+    @param lookUp: from a uid to its groups.
     """
 
-    __slots__ = ()
+    __slots__ = ("_inThread", "_lookUp")
 
-    inThread: Callable[..., Deferred[Any]] = staticmethod(cast(Any, deferToThread))
-    lookUp: Callable[[int], tuple[int, ...] | None] = staticmethod(
-        _system.databaseGroups
-    )
+    def __init__(
+        self,
+        rules: Iterable[Rule],
+        *,
+        inThread: Callable[..., Deferred[Any]] = deferToThread,
+        lookUp: Callable[[int], tuple[int, ...] | None] = _system.databaseGroups,
+    ) -> None:
+        super().__init__(rules)
+        self._inThread = inThread
+        self._lookUp = lookUp
 
     def decide(  # type: ignore[override]
         self, identity: IPeerIdentity
@@ -238,7 +244,7 @@ class DatabasePolicy(Policy):
         return super().decide(identity)
 
     async def _decideByDatabase(self, identity: IPeerIdentity) -> Decision:
-        groups = await self.inThread(self.lookUp, identity.uid)
+        groups = await self._inThread(self._lookUp, identity.uid)
         if groups is None:
             return super().decide(identity)
         completed = _Completed(
