@@ -233,7 +233,7 @@ class ExplainTests(SynchronousTestCase):
         """
         The policy may be a file, and is believed like any other.
         """
-        directory = tempfile.mkdtemp()
+        directory = tempfile.mkdtemp(dir="/tmp")
         self.addCleanup(shutil.rmtree, directory)
         path = os.path.join(directory, "rules")
         with open(path, "w") as file:

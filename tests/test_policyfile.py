@@ -36,7 +36,7 @@ class PolicyFileTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        directory = tempfile.mkdtemp(prefix="pc")
+        self.directory = directory = tempfile.mkdtemp(prefix="pc", dir="/tmp")
         os.chmod(directory, 0o755)
         self.addCleanup(shutil.rmtree, directory)
         self.path = os.path.join(directory, "rules")
@@ -141,9 +141,9 @@ class PolicyFileTests(SynchronousTestCase):
         """
         The path is that of when it was made.
         """
-        file = PolicyFile(os.path.relpath(self.path), inThread=execute)
-        directory = os.getcwd()
-        self.addCleanup(os.chdir, directory)
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.directory)
+        file = PolicyFile("rules", inThread=execute)
         os.chdir("/")
         self.assertTrue(os.path.isabs(file.path))
         self.assertIsNone(self.successResultOf(file.reload()))

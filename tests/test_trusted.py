@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import tempfile
+from pathlib import Path
 from unittest import skipIf
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -23,7 +24,7 @@ class TrustedTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         # Below /tmp, which is sticky.
-        self.directory = tempfile.mkdtemp(prefix="pc")
+        self.directory = tempfile.mkdtemp(prefix="pc", dir="/tmp")
         os.chmod(self.directory, 0o755)
         self.addCleanup(shutil.rmtree, self.directory)
         self.path = os.path.join(self.directory, "rules")
@@ -55,7 +56,10 @@ class TrustedTests(SynchronousTestCase):
         A file of ours is read: by its path as text, as bytes or as an object,
         and relative to the working directory.
         """
-        for path in (self.path, os.fsencode(self.path), os.path.relpath(self.path)):
+        # The checkout may be where others can write.
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.directory)
+        for path in (self.path, os.fsencode(self.path), "rules", Path("./rules")):
             self.assertEqual(readTrusted(path), "root\n")
         self.assertEqual(Policy.fromFile(self.path), Policy.fromString("root"))
 
