@@ -4,6 +4,7 @@ L{CredentialedUNIXServerFactory}, on real connections.
 """
 
 import contextlib
+import gc
 import os
 from unittest import skipIf
 
@@ -246,6 +247,87 @@ class PolicyTests(LiveTestCase):
             else:
                 self.assertEqual(event["reason"], "policy-failed")
                 self.assertEqual(len(self.flushLoggedErrors(AttributeError)), 1)
+
+    async def test_accident(self) -> None:
+        """
+        Whatever breaks while somebody is decided about, and however: it is a
+        refusal, also when bytes come afterwards.
+        """
+
+        class Broken(BaseException):
+            """
+            Not even an L{Exception}.
+            """
+
+        @implementer(IPeerPolicy)
+        class Policies:
+            def decide(self, identity):
+                raise Broken()
+
+        class BrokenDecision:
+            @property
+            def admitted(self):
+                raise ZeroDivisionError()
+
+        @implementer(IPeerPolicy, IPeerPolicySource)
+        class Source(Policies):
+            @property
+            def policy(self):
+                raise ZeroDivisionError()
+
+        class BrokenLater:
+            rule = "x"
+
+            @property
+            def admitted(self):
+                raise Broken()
+
+        @implementer(IPeerPolicy, IPeerPolicySource)
+        class Nothing(Policies):
+            policy = None
+
+        for policy, error in (
+            (Policies(), Broken),
+            (Asked(lambda number: BrokenDecision()), ZeroDivisionError),
+            (Asked(lambda number: BrokenLater()), Broken),
+            (Source(), ZeroDivisionError),
+            (Nothing(), AssertionError),
+        ):
+            for capture in Capture:
+                address, wrapped = self.serve(capture=capture, policy=policy)
+                peer = self.connect(address)
+                with contextlib.suppress(BrokenPipeError):
+                    peer.send(b"hello")
+                self.assertEqual(await self.closed(peer), b"")
+                self.assertEqual(wrapped.made, [])
+                self.assertEqual(len(self.flushLoggedErrors(error)), 1)
+                peer.close()
+
+    async def test_accidentLater(self) -> None:
+        """
+        The same while a policy was waited for.
+        """
+
+        class Broken(BaseException):
+            """
+            Not even an L{Exception}.
+            """
+
+        class BrokenLater:
+            @property
+            def admitted(self):
+                raise Broken()
+
+        policy = Slow()
+        address, wrapped = self.serve(policy=policy)
+        peer = self.connect(address)
+        await self.until(lambda: policy.pending)
+        policy.pending.pop().callback(BrokenLater())
+        peer.send(b"hello")
+        self.assertEqual(await self.closed(peer), b"")
+        self.assertEqual(wrapped.made, [])
+        gc.collect()
+        self.assertEqual(len(self.flushLoggedErrors(Broken)), 1)
 
     async def test_waiting(self) -> None:
         """

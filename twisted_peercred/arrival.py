@@ -99,7 +99,11 @@ class Arrival:
             refused(self._address, None, problem)
             transport.loseConnection()
             return
-        result = self._begin(self._transport)
+        try:
+            result = self._begin(self._transport)
+        except BaseException:
+            self._transport.abortConnection()
+            raise
         if result is not None:
             # Closed here and now: a reactor closes what doRead tells it to,
             # and has not called doRead yet.
@@ -155,7 +159,7 @@ class Arrival:
         """
         assert self._policy is not None
         answer = ask(self._policy, known)
-        if type(answer) is Decision and answer.admitted:
+        if type(answer) is Decision and answer.admitted is True:
             # As it mostly is.
             self._decision = answer
             return admit(known)
@@ -169,7 +173,12 @@ class Arrival:
                 return
             self._asking = None
             self._transport.startReading()
-            if self._decided(answers[0], known, admit) is not None:
+            try:
+                result = self._decided(answers[0], known, admit)
+            except BaseException:
+                self._transport.abortConnection()
+                raise
+            if result is not None:
                 self._transport.abortConnection()
 
         answer.addCallback(answered)
@@ -336,9 +345,9 @@ class Arrival:
         except Exception as raised:
             problem = raised
         if protocol is None:
-            refused = PeerRefused(known, "wrappedFactory", "no-protocol")
-            refused.__cause__ = problem
-            self._refuse(refused, known)
+            none = PeerRefused(known, "wrappedFactory", "no-protocol")
+            none.__cause__ = problem
+            self._refuse(none, known)
             return problem or error.ConnectionAborted()
         if admissions.wanted:
             admissions.admitted(

@@ -65,7 +65,7 @@ def refusal(answer: Any, credentials: IPeerCredentials) -> PeerRefused | None:
                 line=getattr(answer, "line", None),
                 databaseGroups=getattr(answer, "databaseGroups", None),
             )
-        except AttributeError as noDecision:
+        except Exception as noDecision:
             problem = noDecision
     refused = PeerRefused(credentials, "policy", "policy-failed")
     refused.__cause__ = problem
