@@ -8,8 +8,10 @@ export PATH := $(PATH)$(shell printf ':%s' $(HOME)/.pyenv/versions/3.1*/bin)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 VENV = .venv
 PARALLEL = 2
+# How long a soak takes.
+MINUTES = 3
 
-.PHONY: demo test docs clean
+.PHONY: demo test docs soak clean
 
 demo: $(VENV)/demo
 	@$(VENV)/bin/python docs/examples/demo.py
@@ -20,6 +22,9 @@ test: $(VENV)/tox
 docs: $(VENV)/tox
 	@$(VENV)/bin/tox run -q -e docs
 	@echo 'the documentation: build/docs/index.html'
+
+soak: $(VENV)/demo
+	@$(VENV)/bin/python -m tests.soak --minutes $(MINUTES)
 
 $(VENV)/demo: $(VENV)/made setup.cfg twisted_peercred/__init__.py
 	@$(VENV)/bin/pip install -qq --editable .

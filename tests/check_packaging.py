@@ -67,7 +67,7 @@ def checkSource(source: Path) -> None:
         names = {each.partition("/")[2] for each in archive.getnames()}
     needed = {
         *tracked(),
-        *map(str, Path("tests").glob("*.py")),
+        *map(str, Path("tests").glob("**/*.py")),
         *map(str, Path("tests").glob("vectors/*")),
         *map(str, Path("docs").glob("**/*.py")),
         *("LICENSE", "Makefile", "NEWS.rst", "README.rst", "pyproject.toml"),

@@ -262,8 +262,11 @@ class Arrival:
             return None
         except PeerCredentialsError as problem:
             return self._refuse(problem)
-        except OSError:
+        except ConnectionError:
+            # It broke before it was anybody's.
             return main.CONNECTION_LOST
+        except OSError as problem:
+            return self._refuse(CredentialsUnavailable(f"reading failed: {problem}"))
         if known is None:
             # It went without having said a word.
             return main.CONNECTION_DONE

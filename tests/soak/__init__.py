@@ -1,0 +1,3 @@
+"""
+A long run of everything at once, on two reactors: C{make soak}.
+"""
