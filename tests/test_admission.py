@@ -6,6 +6,7 @@ L{CredentialedUNIXServerFactory}, on real connections.
 import contextlib
 import gc
 import os
+from dataclasses import replace
 from unittest import skipIf
 
 from twisted.internet import reactor
@@ -30,6 +31,7 @@ from twisted_peercred.transport import CredentialedServer
 
 from .support import (
     LiveTestCase,
+    Receiving,
     Remembering,
     RememberingFactory,
     flat,
@@ -302,6 +304,42 @@ class PolicyTests(LiveTestCase):
                 self.assertEqual(wrapped.made, [])
                 self.assertEqual(len(self.flushLoggedErrors(error)), 1)
                 peer.close()
+
+    async def test_accidentWithDescriptors(self) -> None:
+        """
+        What came with the bytes of another writer is closed when the policy
+        breaks on it.
+        """
+
+        class Broken(BaseException):
+            """
+            Not even an L{Exception}.
+            """
+
+        def answer(number):
+            if number > 2:
+                raise Broken()
+            return YES
+
+        @implementer(IPeerCredentialsReceiver)
+        class Told(Receiving):
+            def peerCredentialsChanged(self, old, new):
+                raise AssertionError("not admitted")
+
+        address, wrapped = self.serve(
+            Told, capture=Capture.EVERY_MESSAGE, policy=Asked(answer)
+        )
+        peer = self.connect(address)
+        peer.send(b"hello")
+        protocol = await self.made(wrapped)
+        await self.until(lambda: protocol.received)
+        before = openDescriptors()
+        transport = protocol.transport
+        transport.peerCredentials = replace(transport.peerCredentials, pid=1)
+        self.sendDescriptor(peer, b"more", 3)
+        await protocol.ended
+        self.assertEqual(openDescriptors(), before - 1)
+        self.assertEqual(len(self.flushLoggedErrors(Broken)), 1)
 
     async def test_accidentLater(self) -> None:
         """

@@ -8,7 +8,7 @@ import os
 import time
 from unittest import skipIf
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
@@ -378,7 +378,11 @@ class DecisionTests(SynchronousTestCase):
         """
         pairs = 0
 
-        @settings(max_examples=examples, deadline=None)
+        @settings(
+            max_examples=examples,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow],
+        )
         @given(policies)
         def agree(text: str) -> None:
             nonlocal pairs
@@ -404,7 +408,7 @@ class DecisionTests(SynchronousTestCase):
         """
         self.compare(1000)
 
-    @settings(deadline=None)
+    @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(policies)
     def test_roundTrip(self, text) -> None:
         """

@@ -2,7 +2,7 @@
 Tests for L{twisted_peercred.ranges}.
 """
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -22,6 +22,7 @@ class RangeIndexTests(SynchronousTestCase):
         self.assertFalse(index)
         self.assertEqual(index[5], ())
 
+    @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(
         st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.booleans())),
     )

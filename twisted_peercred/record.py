@@ -133,7 +133,8 @@ class Admissions:
         @param decision: of the policy; L{None} where there is none.
         """
         self._log.info(
-            "Admitted {address!r}: uid={uid} gid={gid} by {reason} {rule}",
+            "Admitted connection {serial} from {address!r}: uid={uid} gid={gid}"
+            " by {reason} {rule}",
             what="admitted",
             reason="no-policy" if decision is None else "rule",
             rule=getattr(decision, "rule", None),
@@ -187,7 +188,7 @@ def refused(
         fault["log_failure"] = Failure(problem.__cause__)
     _log.emit(
         level,
-        "Refused {address!r}: {error}",
+        "Refused connection {serial} from {address!r}: {error}",
         what="refused",
         error=problem,
         reason=problem.reason,

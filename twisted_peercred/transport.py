@@ -199,7 +199,11 @@ def _readAttributed(transport: CredentialedServer) -> ReadResult:
         closeAll(message.descriptors)
         return _refuse(transport, PeerChanged(old, new))
     if transport.policy is not None:
-        refused = _refusal(transport.policy, new)
+        try:
+            refused = _refusal(transport.policy, new)
+        except BaseException:
+            closeAll(message.descriptors)
+            raise
         if refused is not None:
             closeAll(message.descriptors)
             return _refuse(transport, refused)
