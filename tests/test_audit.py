@@ -176,6 +176,35 @@ class AuditLogTests(SynchronousTestCase):
         self.assertEqual(openDescriptors(), before)
         self.assertFalse(record.admissions.wanted)
 
+    def test_anotherName(self) -> None:
+        """
+        A file that has another name, which may be one that matters, is not
+        written to.
+        """
+        with open(self.path + ".other", "w"):
+            os.link(self.path + ".other", self.path)
+        self.assertRaises(OSError, self.log.open)
+        self.assertEqual(os.path.getsize(self.path), 0)
+
+    @skipIf(needsRoot, needsRoot)
+    def test_anotherOwner(self) -> None:
+        """
+        One of another user, who could read it, is not written to, nor is it
+        when that user has put it there meanwhile.
+        """
+        with open(self.path, "w"):
+            os.chown(self.path, 1000, 1000)
+        self.assertRaises(OSError, self.log.open)
+        os.unlink(self.path)
+        self.start()
+        os.rename(self.path, self.path + ".1")
+        with open(self.path, "w"):
+            os.chown(self.path, 1000, 1000)
+        self.admit(1)
+        self.assertEqual(self.lines(), [])
+        self.assertEqual(len(self.lines(self.path + ".1")), 1)
+        self.assertIn("belongs to another user", self.complaints[0])
+
     def test_reopen(self) -> None:
         """
         After C{reopen} it goes on in the file that is there now.

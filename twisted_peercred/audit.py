@@ -60,6 +60,11 @@ class AuditLog(Service):
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 raise OSError(errno.EINVAL, "it is no regular file")
+            # Else it would be read by its owner, or be another file as well.
+            if found.st_uid != os.geteuid() or found.st_nlink != 1:
+                raise OSError(
+                    errno.EPERM, "it belongs to another user, or has another name"
+                )
             # Somebody may have made it before us, logrotate for one.
             os.fchmod(descriptor, 0o600)
         except BaseException:
