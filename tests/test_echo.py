@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 from twisted.application.service import IServiceMaker
 from twisted.internet.defer import Deferred
@@ -358,6 +359,20 @@ class ProgramTests(LiveTestCase):
         await self.until(lambda: "Starting factory" in self.log())
         return server
 
+    def connect(self, address) -> socket.socket:
+        """
+        A client's end.  The server says that it starts a moment before it
+        listens.
+        """
+        end = time.monotonic() + 60
+        while True:
+            try:
+                return super().connect(address)
+            except (ConnectionRefusedError, FileNotFoundError):
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.01)
+
     def log(self) -> str:
         """
         What the server has said.
@@ -380,6 +395,7 @@ class ProgramTests(LiveTestCase):
         self.assertIn("\ntwistd -n peercred-echo\n", shown.stdout)
         example = shown.stdout[shown.stdout.index("python3 -c") :]
         await self.start()
+        self.connect(os.path.join(self.directory, "peercred-echo.sock")).close()
         # The same Python, which need not be called python3 here.
         self.runtime["PATH"] = os.path.dirname(sys.executable) + ":/usr/bin:/bin"
         done = await self.run_("sh", "-ec", example)
