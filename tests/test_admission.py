@@ -720,8 +720,7 @@ readAll(peer)
     async def test_anotherWriter(self) -> None:
         """
         With C{EVERY_MESSAGE} another writer has to be admitted too, by the
-        same policy, before the protocol is told of it; one that a policy
-        cannot decide about at once is not.
+        same policy, before the protocol is told of it.
         """
 
         @implementer(IPeerCredentialsReceiver)
@@ -744,13 +743,9 @@ peer.shutdown(1)
 readAll(peer)
 """
 
-        def thirdIsSlow(number):
-            return YES if number < 3 else Deferred()
-
         for policy, received, reason in (
             (Policy.fromString("uid/1000-1001,root"), 2, None),
             (Policy.fromString("uid/1000,root"), 1, "no-rule"),
-            (Asked(thirdIsSlow), 1, "policy-failed"),
         ):
             self.events.clear()
             address, wrapped = self.serve(
@@ -764,8 +759,181 @@ readAll(peer)
             if reason is not None:
                 self.assertEqual(self.lastRefusal()["reason"], reason)
                 self.assertEqual(self.lastRefusal()["uid"], 1001)
-        self.flushLoggedErrors(RuntimeError)
         self.assertNotIsInstance(self.refusals()[-1], PeerChanged)
+
+
+@implementer(IPeerCredentialsReceiver)
+class Told(Receiving):
+    """
+    Wants to know who writes, and descriptors.
+    """
+
+    def peerCredentialsChanged(self, old, new):
+        self.received.append((old.pid, new.pid))
+
+
+class HeldTests(LiveTestCase):
+    """
+    Tests for a policy that takes its time about another writer
+    (L{twisted_peercred.holding}).
+    """
+
+    async def hold(self, **options):
+        """
+        Have another writer's message wait, with three descriptors.
+
+        @return: the client's end, the protocol, and the policy's Deferred.
+        """
+        self.slow = Slow()
+        policy = Asked(lambda number: YES if number < 3 else self.slow.decide(None))
+        address, wrapped = self.serve(
+            Told, capture=Capture.EVERY_MESSAGE, policy=policy, **options
+        )
+        self.before = openDescriptors()
+        peer = self.connect(address)
+        peer.send(b"hello")
+        protocol = await self.made(wrapped)
+        await self.until(lambda: protocol.received)
+        transport = protocol.transport
+        transport.peerCredentials = replace(transport.peerCredentials, pid=1)
+        self.sendDescriptor(peer, b"held", 3)
+        await self.until(lambda: self.slow.pending)
+        peer.send(b"more")
+        return peer, protocol, self.slow.pending[0]
+
+    async def left(self, protocol) -> None:
+        """
+        The connection ends; no descriptor and no timer is left, and nothing
+        was delivered.
+        """
+        await protocol.ended
+        # The client's end is still open.
+        self.assertEqual(openDescriptors(), self.before + 1)
+        self.assertEqual(protocol.received, [b"hello"])
+        self.assertIsNone(protocol.transport.held if protocol.transport else None)
+        self.assertEqual(reactor.getDelayedCalls()[1:], [])
+
+    async def test_admitted(self) -> None:
+        """
+        The message waits, and nothing is read; when its writer is admitted the
+        protocol is told, and gets it and what came after, in order.
+        """
+        _, protocol, pending = await self.hold()
+        for _ in range(3):
+            await self.until(self.readUp)
+        protocol.transport.resumeProducing()
+        for _ in range(3):
+            await self.until(self.readUp)
+        self.assertEqual(protocol.received, [b"hello"])
+        self.assertNotIn(protocol.transport, reactor.getReaders())
+        pending.callback(YES)
+        await self.until(lambda: protocol.received[-1] == b"more")
+        hello, told, one, two, three, held, more = protocol.received
+        self.assertEqual((hello, held, more), (b"hello", b"held", b"more"))
+        self.assertEqual(told, (1, os.getpid()))
+        for each in (one, two, three):
+            os.close(each)
+        self.assertEqual(reactor.getDelayedCalls()[1:], [])
+
+    async def test_paused(self) -> None:
+        """
+        A protocol that has paused meanwhile gets what had been read, and is
+        not read for until it resumes.
+        """
+        _, protocol, pending = await self.hold()
+        protocol.transport.pauseProducing()
+        pending.callback(YES)
+        for _ in range(3):
+            await self.until(self.readUp)
+        self.assertEqual(protocol.received[-1], b"held")
+        protocol.transport.resumeProducing()
+        await self.until(lambda: protocol.received[-1] == b"more")
+        for each in protocol.received[2:5]:
+            os.close(each)
+
+    async def test_refused(self) -> None:
+        """
+        A writer that is refused, or about whom the policy fails, ends the
+        connection.
+        """
+        for answer, reason in ((NO, "rule"), (None, "policy-failed")):
+            _, protocol, pending = await self.hold()
+            pending.callback(answer)
+            await self.left(protocol)
+            refusal = self.refusals()[-1]
+            self.assertEqual(refusal.reason, reason)
+            self.assertEqual(refusal.credentials.pid, os.getpid())
+            self.flushLoggedErrors(AttributeError)
+
+    async def test_dropped(self) -> None:
+        """
+        When the protocol ends the connection the policy's Deferred is
+        cancelled; what it answers just then is not heeded.
+        """
+        for end in ("abortConnection", "loseConnection"):
+            for answered in (False, True):
+                _, protocol, pending = await self.hold()
+                getattr(protocol.transport, end)()
+                if answered:
+                    pending.callback(YES)
+                await self.left(protocol)
+                self.assertEqual(self.slow.cancelled, not answered)
+
+    async def test_stubborn(self) -> None:
+        """
+        An answer that comes of being cancelled is none.
+        """
+        _, protocol, pending = await self.hold()
+        pending._canceller = lambda deferred: deferred.callback(YES)
+        protocol.transport.abortConnection()
+        await self.left(protocol)
+
+    async def test_timeout(self) -> None:
+        """
+        When the time is up the connection ends, and the event says who the
+        policy did not decide about.
+        """
+        clock = Clock()
+        _, protocol, _ = await self.hold(clock=clock, timeout=5)
+        clock.advance(4)
+        self.assertEqual(self.refusals(), [])
+        clock.advance(1)
+        await self.left(protocol)
+        self.assertIsInstance(self.refusals()[-1], CredentialsTimeout)
+        self.assertIn(f"pid={os.getpid()}", str(self.refusals()[-1]))
+        self.assertEqual(self.slow.cancelled, 1)
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+    async def test_accident(self) -> None:
+        """
+        An answer that breaks, and a protocol that fails or is no longer one to
+        be told, end the connection.
+        """
+
+        class BrokenDecision:
+            @property
+            def admitted(self):
+                raise KeyboardInterrupt()
+
+        class Failing(Told):
+            def peerCredentialsChanged(self, old, new):
+                raise ZeroDivisionError()
+
+        for change, answer, error in (
+            (None, BrokenDecision(), KeyboardInterrupt),
+            (Failing, YES, ZeroDivisionError),
+            (Receiving, YES, TypeError),
+        ):
+            _, protocol, pending = await self.hold()
+            if change is not None:
+                protocol.__class__ = change
+                protocol.transport._readFor = None
+            self.slow.pending.clear()
+            pending.callback(answer)
+            del pending
+            await self.left(protocol)
+            gc.collect()
+            self.assertEqual(len(self.flushLoggedErrors(error)), 1)
 
 
 class LimitTests(LiveTestCase):

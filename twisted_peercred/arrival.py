@@ -360,8 +360,11 @@ class Arrival:
                 transport.connectionCredentials,
                 self._decision,
             )
-        if known.capture is Capture.EVERY_MESSAGE:
+        if known.capture is Capture.EVERY_MESSAGE and self._policy is not None:
             transport.policy = self._policy
+            clock: Any = self._factory._clock or transport.reactor
+            transport.clock = clock
+            transport.timeout = self._factory._timeout
         transport.peerCredentials = known
         transport.serve(protocol)
         try:

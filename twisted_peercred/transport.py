@@ -26,6 +26,7 @@ from twisted.internet.interfaces import (
     IFileDescriptorReceiver,
     ILoggingContext,
     IProtocol,
+    IReactorTime,
 )
 from twisted.python.failure import Failure
 from zope.interface import Interface
@@ -33,6 +34,7 @@ from zope.interface import Interface
 from .credentials import Capture, PeerCredentials
 from .deciding import ask, refusal
 from .errors import PeerChanged, PeerCredentialsError, PeerRefused
+from .holding import HeldMessage
 from .interfaces import IPeerCredentials, IPeerCredentialsReceiver, IPeerPolicy
 from .kernels import Kernel, Message, closeAll
 from .limits import UserSlots
@@ -65,6 +67,9 @@ class CredentialedServer(unix.Server):
     @ivar refusals: who is told when this connection is refused.
     @ivar slots: where this connection counts, by the user who connected.
     @ivar policy: what another writer is asked of; L{None} admits it.
+    @ivar clock: tells the time for C{timeout}; set beside C{policy}.
+    @ivar timeout: seconds that the policy may take.
+    @ivar held: what another writer wrote, while the policy is asked.
     """
 
     peerCredentials: PeerCredentials | None = None
@@ -73,6 +78,9 @@ class CredentialedServer(unix.Server):
     refusals: Refusals
     slots: UserSlots | None = None
     policy: IPeerPolicy | None = None
+    clock: IReactorTime
+    timeout: float
+    held: HeldMessage | None = None
 
     # How to read, and the protocol that this was chosen for: it can be
     # replaced at any time by assigning transport.protocol, as in Twisted.
@@ -138,6 +146,8 @@ class CredentialedServer(unix.Server):
         """
         @see: L{twisted.internet.interfaces.IFileDescriptor.connectionLost}
         """
+        if self.held is not None:
+            self.held.drop()
         # Once: connectionLost may be called again.
         slots, self.slots = self.slots, None
         if slots is not None and self.connectionCredentials is not None:
@@ -198,18 +208,43 @@ def _readAttributed(transport: CredentialedServer) -> ReadResult:
     if not IPeerCredentialsReceiver.providedBy(transport.protocol):
         closeAll(message.descriptors)
         return _refuse(transport, PeerChanged(old, new))
-    if transport.policy is not None:
+    if transport.policy is None:
+        return _change(transport, message, new)
+
+    def decided(answer: object) -> ReadResult:
         try:
-            refused = _refusal(transport.policy, new)
+            problem = refusal(answer, new)
         except BaseException:
             closeAll(message.descriptors)
             raise
-        if refused is not None:
+        if problem is not None:
             closeAll(message.descriptors)
-            return _refuse(transport, refused)
-    transport.peerCredentials = new
+            return _refuse(transport, problem)
+        return _change(transport, message, new)
+
     try:
-        transport.protocol.peerCredentialsChanged(old, new)
+        answer = ask(transport.policy, new)
+    except BaseException:
+        closeAll(message.descriptors)
+        raise
+    if isinstance(answer, Deferred):
+        HeldMessage(transport, new, message.descriptors, answer, decided)
+        return None
+    return decided(answer)
+
+
+def _change(
+    transport: CredentialedServer, message: Message, new: PeerCredentials
+) -> ReadResult:
+    """
+    Another writer may go on.
+    """
+    old, transport.peerCredentials = transport.peerCredentials, new
+    assert old is not None
+    try:
+        # It may have been replaced since the message came, by one that does not
+        # provide it: then this raises.
+        IPeerCredentialsReceiver(transport.protocol).peerCredentialsChanged(old, new)
     except BaseException:
         closeAll(message.descriptors)
         raise
@@ -238,17 +273,6 @@ def _deliver(transport: CredentialedServer, message: Message) -> ReadResult:
         return main.CONNECTION_DONE
     transport.protocol.dataReceived(message.data)
     return None
-
-
-def _refusal(policy: IPeerPolicy, writer: PeerCredentials) -> PeerRefused | None:
-    answer = ask(policy, writer)
-    if isinstance(answer, Deferred):
-        # What it wrote has left the socket, and cannot wait there for a policy.
-        answer.cancel()
-        answer = Failure(
-            RuntimeError("a policy has to decide about another writer at once")
-        )
-    return refusal(answer, writer)
 
 
 def _refuse(
