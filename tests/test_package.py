@@ -15,6 +15,7 @@ from .support import environment
 
 PUBLIC = {
     "Capture",
+    "CredentialedUNIXClientFactory",
     "CredentialedUNIXServerFactory",
     "CredentialsTimeout",
     "CredentialsTruncated",

@@ -4,6 +4,7 @@ kernel, before a line of a program's own code runs for that peer.
 """
 
 from . import adapters as _adapters  # noqa: F401 (registers them)
+from .client import CredentialedUNIXClientFactory
 from .credentials import Capture, PeerCredentials
 from .errors import (
     CredentialsTimeout,
@@ -28,6 +29,7 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "Capture",
+    "CredentialedUNIXClientFactory",
     "CredentialedUNIXServerFactory",
     "CredentialsTimeout",
     "CredentialsTruncated",

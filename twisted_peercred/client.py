@@ -1,0 +1,156 @@
+"""
+The factory that asks who a server is before it talks to it.
+
+The kernel names the process that called listen(2) (on OpenBSD bind(2)), which
+is not always the one that will answer: of a socket-activated server it is the
+activator; and a server that changes its user afterwards keeps the one it
+listened as.  What the client is sure of is that somebody who could listen
+there as that user has done so: nobody else can have put himself in between.
+"""
+
+from __future__ import annotations
+
+from inspect import isawaitable
+from typing import Any
+
+from twisted.internet.interfaces import (
+    IAddress,
+    IConnector,
+    ILoggingContext,
+    IProtocol,
+    IProtocolFactory,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from .connecting import CredentialedClient, arrangeConnector, findStartingConnector
+from .errors import CredentialsUnsupported, PeerRefused
+from .interfaces import IPeerPolicy
+from .kernels import Kernel, thisKernel
+
+
+@implementer(IProtocolFactory, ILoggingContext)
+class CredentialedUNIXClientFactory:
+    """
+    Connects a factory's protocols to servers that the kernel identifies, and
+    to no others.  For C{reactor.connectUNIX}, C{UNIXClientEndpoint} and
+    whatever is built on them.  Other factories may be around it or in it.
+
+    A server that is refused is a connect that failed: the wrapped factory's
+    C{clientConnectionFailed}, or the endpoint's L{Deferred
+    <twisted.internet.defer.Deferred>}, has L{PeerRefused}.  No byte was sent.
+    C{IPeerCredentials(transport)} is there in C{connectionMade}.
+
+    @ivar wrappedFactory: the factory whose protocols are connected.
+
+    @param wrappedFactory: its C{buildProtocol} is called when the server is
+        known, and not at all for one that is refused.
+    @param policy: what the server must be; L{None} admits every one that the
+        kernel identifies.  While it thinks, the connection waits, no longer
+        than the connector's timeout.
+    @param kernel: what is asked for credentials; this process's own kernel,
+        if L{None}.
+    @raise CredentialsUnsupported: this platform is not known.
+    """
+
+    verified = False
+
+    def __init__(
+        self,
+        wrappedFactory: IProtocolFactory,
+        *,
+        policy: IPeerPolicy | None = None,
+        kernel: Kernel | None = None,
+    ) -> None:
+        # A client factory where a connector is to tell it how it went, and any
+        # factory where an endpoint does.
+        self.wrappedFactory: Any = wrappedFactory
+        self._policy = policy
+        self._kernel = thisKernel() if kernel is None else kernel
+
+    @property
+    def noisy(self) -> bool:
+        """
+        Whether the wrapped factory logs its start and stop.
+        """
+        return getattr(self.wrappedFactory, "noisy", True)
+
+    def logPrefix(self) -> str:
+        """
+        The wrapped factory's prefix, marked.
+        """
+        if ILoggingContext.providedBy(self.wrappedFactory):
+            prefix = self.wrappedFactory.logPrefix()
+        else:
+            prefix = type(self.wrappedFactory).__name__
+        return f"{prefix} (peer credentials)"
+
+    def doStart(self) -> None:
+        """
+        A connector starts to connect.
+
+        @raise CredentialsUnsupported: its servers could not be known.
+        """
+        connector = findStartingConnector()
+        if connector is not None:
+            arrangeConnector(connector, self)
+        self.wrappedFactory.doStart()
+
+    def doStop(self) -> None:
+        """
+        A connector has stopped.
+        """
+        self.wrappedFactory.doStop()
+
+    def startedConnecting(self, connector: IConnector) -> None:
+        """
+        @see: L{twisted.internet.protocol.ClientFactory.startedConnecting}
+        """
+        self.wrappedFactory.startedConnecting(connector)
+
+    def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
+        """
+        @see: L{twisted.internet.protocol.ClientFactory.clientConnectionFailed}
+        """
+        self.wrappedFactory.clientConnectionFailed(connector, reason)
+
+    def clientConnectionLost(self, connector: IConnector, reason: Failure) -> None:
+        """
+        @see: L{twisted.internet.protocol.ClientFactory.clientConnectionLost}
+        """
+        self.wrappedFactory.clientConnectionLost(connector, reason)
+
+    async def verify(self, transport: CredentialedClient) -> None:
+        """
+        @see: L{Verifier.verify <twisted_peercred.connecting.Verifier.verify>}
+        """
+        server = self._kernel.connectionCredentials(transport.socket)
+        transport.connectionCredentials = server
+        if self._policy is not None:
+            decision = self._policy.decide(server)
+            if isawaitable(decision):
+                decision = await decision
+            if not decision.admitted:
+                raise PeerRefused(server, decision.rule)
+        transport.peerCredentials = server
+
+    def greet(self, transport: CredentialedClient) -> None:
+        """
+        @see: L{Verifier.greet <twisted_peercred.connecting.Verifier.greet>}
+        """
+
+    def buildProtocol(self, addr: IAddress) -> IProtocol | None:
+        """
+        The server is known and admitted.
+
+        @raise CredentialsUnsupported: nobody has looked at it.
+        """
+        if not self.verified:
+            raise CredentialsUnsupported(
+                "nobody has looked who the server is: CredentialedUNIXClientFactory"
+                " connects by reactor.connectUNIX or a 'unix:' endpoint, and a"
+                " factory around it has to pass on doStart"
+            )
+        self.verified = False
+        protocol: IProtocol | None = self.wrappedFactory.buildProtocol(addr)
+        return protocol
