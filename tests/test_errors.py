@@ -2,9 +2,12 @@
 Tests for L{twisted_peercred.errors}.
 """
 
+import errno
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_peercred import (
+    CredentialsRejected,
     CredentialsTimeout,
     CredentialsTruncated,
     CredentialsUnavailable,
@@ -30,6 +33,7 @@ class ErrorTests(SynchronousTestCase):
         One except clause catches them all.
         """
         for each in (
+            CredentialsRejected,
             CredentialsTimeout,
             CredentialsTruncated,
             CredentialsUnavailable,
@@ -69,3 +73,22 @@ class ErrorTests(SynchronousTestCase):
         self.assertEqual((error.problem, error.source), ("no", "/etc/rules"))
         self.assertEqual(str(error), "/etc/rules:3:7: no")
         self.assertEqual(str(PolicyError("no")), "rules: no")
+
+    def test_rejected(self) -> None:
+        """
+        L{CredentialsRejected} says what was tried, what the kernel answered
+        and what to do.
+        """
+        error = CredentialsRejected({"uid": 0, "gid": 5}, errno.EINVAL)
+        self.assertEqual(error.claim, {"uid": 0, "gid": 5})
+        self.assertEqual(error.errno, errno.EINVAL)
+        self.assertEqual(
+            str(error),
+            "not sent as uid=0 gid=5: Invalid argument (no such uid or gid in this"
+            " user namespace: see /proc/self/uid_map and gid_map)",
+        )
+        self.assertTrue(
+            str(CredentialsRejected({}, errno.EPERM)).startswith(
+                "not sent as this process itself: "
+            )
+        )

@@ -14,9 +14,11 @@ import twisted_peercred
 from .support import environment
 
 PUBLIC = {
+    "SYNC_WORD",
     "Capture",
     "CredentialedUNIXClientFactory",
     "CredentialedUNIXServerFactory",
+    "CredentialsRejected",
     "CredentialsTimeout",
     "CredentialsTruncated",
     "CredentialsUnavailable",
@@ -31,6 +33,7 @@ PUBLIC = {
     "PeerRefused",
     "Policy",
     "PolicyError",
+    "sendCredentials",
 }
 
 

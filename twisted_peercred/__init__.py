@@ -7,6 +7,7 @@ from . import adapters as _adapters  # noqa: F401 (registers them)
 from .client import CredentialedUNIXClientFactory
 from .credentials import Capture, PeerCredentials
 from .errors import (
+    CredentialsRejected,
     CredentialsTimeout,
     CredentialsTruncated,
     CredentialsUnavailable,
@@ -23,14 +24,17 @@ from .interfaces import (
     IPeerPolicy,
 )
 from .policy import Policy
+from .sending import SYNC_WORD, sendCredentials
 from .server import CredentialedUNIXServerFactory
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "SYNC_WORD",
     "Capture",
     "CredentialedUNIXClientFactory",
     "CredentialedUNIXServerFactory",
+    "CredentialsRejected",
     "CredentialsTimeout",
     "CredentialsTruncated",
     "CredentialsUnavailable",
@@ -45,4 +49,5 @@ __all__ = [
     "PeerRefused",
     "Policy",
     "PolicyError",
+    "sendCredentials",
 ]

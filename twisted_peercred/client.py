@@ -27,6 +27,7 @@ from .connecting import CredentialedClient, arrangeConnector, findStartingConnec
 from .errors import CredentialsUnsupported, PeerRefused
 from .interfaces import IPeerPolicy
 from .kernels import Kernel, thisKernel
+from .sending import sendFirst
 
 
 @implementer(IProtocolFactory, ILoggingContext)
@@ -48,6 +49,13 @@ class CredentialedUNIXClientFactory:
     @param policy: what the server must be; L{None} admits every one that the
         kernel identifies.  While it thinks, the connection waits, no longer
         than the connector's timeout.
+    @param sendCredentials: whether to send one message with credentials before
+        anything else, where senders have to do that or may; see
+        L{sendCredentials <twisted_peercred.sending.sendCredentials>}.  It is the
+        sync word or, without one, the first byte that the protocol writes (so
+        that a protocol which writes a descriptor with it has to write another).
+    @param syncWord: bytes to be sent before anything else;
+        L{SYNC_WORD <twisted_peercred.sending.SYNC_WORD>}, for example.
     @param kernel: what is asked for credentials; this process's own kernel,
         if L{None}.
     @raise CredentialsUnsupported: this platform is not known.
@@ -60,12 +68,16 @@ class CredentialedUNIXClientFactory:
         wrappedFactory: IProtocolFactory,
         *,
         policy: IPeerPolicy | None = None,
+        sendCredentials: bool = False,
+        syncWord: bytes = b"",
         kernel: Kernel | None = None,
     ) -> None:
         # A client factory where a connector is to tell it how it went, and any
         # factory where an endpoint does.
         self.wrappedFactory: Any = wrappedFactory
         self._policy = policy
+        self._sendCredentials = sendCredentials
+        self._syncWord = bytes(syncWord)
         self._kernel = thisKernel() if kernel is None else kernel
 
     @property
@@ -138,6 +150,8 @@ class CredentialedUNIXClientFactory:
         """
         @see: L{Verifier.greet <twisted_peercred.connecting.Verifier.greet>}
         """
+        ancillary = self._kernel.credentialsToSend() if self._sendCredentials else []
+        sendFirst(transport, self._syncWord, ancillary)
 
     def buildProtocol(self, addr: IAddress) -> IProtocol | None:
         """

@@ -7,6 +7,8 @@ program needs to decide by is in attributes.
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -133,3 +135,32 @@ class PolicyError(PeerCredentialsError):
         self.line = line
         self.column = column
         self.source = source
+
+
+class CredentialsRejected(PeerCredentialsError):
+    """
+    The kernel did not vouch for the credentials that were to be sent.  Nothing
+    of their message was.
+
+    @ivar claim: the IDs that were asked for, by name: C{"pid"}, C{"uid"},
+        C{"gid"}; without those that were left to be this process's own.
+    @ivar errno: the kernel's answer (sendmsg(2)).
+    """
+
+    _advice = {
+        errno.EPERM: "a uid and a gid must be this process's own (real, effective"
+        " or saved), or it needs CAP_SETUID or CAP_SETGID; the pid its own, or it"
+        " needs CAP_SYS_ADMIN",
+        errno.EINVAL: "no such uid or gid in this user namespace: see"
+        " /proc/self/uid_map and gid_map",
+        errno.ESRCH: "no such process in this PID namespace",
+    }
+
+    def __init__(self, claim: dict[str, int], number: int) -> None:
+        claimed = " ".join(f"{name}={value}" for name, value in claim.items())
+        super().__init__(
+            f"not sent as {claimed or 'this process itself'}: {os.strerror(number)}"
+            f" ({self._advice.get(number, 'sendmsg(2)')})"
+        )
+        self.claim = claim
+        self.errno = number

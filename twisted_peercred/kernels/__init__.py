@@ -105,6 +105,22 @@ class Kernel(Protocol):
         @raise CredentialsTruncated: some of what was sent is lost.
         """
 
+    def credentialsToSend(
+        self, pid: int | None = None, uid: int | None = None, gid: int | None = None
+    ) -> list[tuple[int, int, bytes]]:
+        """
+        The control messages (level, type, payload) by which the kernel vouches
+        for the sender of the message that they go with; none where it does so
+        by itself, or at connect-time alone.
+
+        @param pid: the process to name; this one, if L{None}.
+        @param uid: the user to name; this process's real one, if L{None}.
+        @param gid: the group to name; this process's real one, if L{None}.
+        @raise ValueError: a number that is no ID.
+        @raise CredentialsUnsupported: an ID was chosen, and here the kernel lets
+            nobody choose.
+        """
+
 
 def closeAll(descriptors: Iterable[int]) -> None:
     """

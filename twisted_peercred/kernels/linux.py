@@ -298,6 +298,25 @@ class Linux:
             received = []
         return Message(data, writer, received)
 
+    def credentialsToSend(
+        self, pid: int | None = None, uid: int | None = None, gid: int | None = None
+    ) -> list[tuple[int, int, bytes]]:
+        # Real IDs, where nothing else is asked for: what the kernel writes by
+        # itself.  Said all the same, they are there for a reader that has not
+        # asked for them yet, where the kernel would put a placeholder.
+        try:
+            payload = struct.pack(
+                "=iII",
+                os.getpid() if pid is None else pid,
+                os.getuid() if uid is None else uid,
+                os.getgid() if gid is None else gid,
+            )
+        except struct.error as error:
+            raise ValueError(
+                f"no pid, uid and gid: {pid!r}, {uid!r}, {gid!r} ({error})"
+            ) from error
+        return [(socket.SOL_SOCKET, SCM_CREDENTIALS, payload)]
+
     def _sort(
         self, ancillary: Iterable[tuple[int, int, bytes]]
     ) -> tuple[list[bytes], list[int]]:
