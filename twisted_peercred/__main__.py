@@ -12,7 +12,7 @@ from typing import cast
 from twisted.python import usage
 
 from . import __version__
-from .commands import Command, CommandFailed, explain, platform
+from .commands import Command, CommandFailed, explain, platform, whoami, whois
 
 
 class Options(usage.Options):
@@ -24,6 +24,8 @@ class Options(usage.Options):
     subCommands: list[list[object]] = [
         ["explain", None, explain.Options, "Which rule of a policy decides, and why."],
         ["platform", None, platform.Options, "What this kernel says about peers."],
+        ["whoami", None, whoami.Options, "How a server sees whoever calls it."],
+        ["whois", None, whois.Options, "Who listens on a socket."],
     ]
 
     def opt_version(self) -> None:
