@@ -188,6 +188,15 @@ class ClientTestCase(LiveTestCase):
             UNIXClientEndpoint(reactor, self.address), **options
         )
 
+    def assertBroken(self, problem: Exception) -> None:
+        """
+        A policy could not decide.
+        """
+        self.assertIsInstance(problem, PeerRefused)
+        self.assertEqual(problem.reason, "policy-failed")
+        self.assertIsInstance(problem.__cause__, ZeroDivisionError)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
     async def assertNothingCame(self, connections: int) -> None:
         """
         The server has seen so many connections, and not a byte.
@@ -269,11 +278,12 @@ class ConnectTests(ClientTestCase):
 
     async def test_brokenPolicy(self) -> None:
         """
-        A policy that raises admits nobody, and its error is told.
+        A policy that raises admits nobody; its error is logged, and told as the
+        cause.
         """
         _, wrapped = self.connectUNIX(policy=Saying(ZeroDivisionError()))
         await self.until(lambda: wrapped.told[-1] == "stop")
-        self.assertIsInstance(wrapped.told[-2], ZeroDivisionError)
+        self.assertBroken(wrapped.told[-2])
         await self.assertNothingCame(1)
 
     async def test_descriptors(self) -> None:
@@ -469,7 +479,7 @@ class WaitingTests(ClientTestCase):
         answer = Deferred()
         _, wrapped = await self.waiting(answer)
         answer.errback(ZeroDivisionError())
-        self.assertIsInstance(wrapped.told[2], ZeroDivisionError)
+        self.assertBroken(wrapped.told[2])
         await self.assertNothingCame(1)
 
     async def test_stopConnecting(self) -> None:
@@ -482,6 +492,7 @@ class WaitingTests(ClientTestCase):
             connector, wrapped = await self.waiting(answer)
             getattr(connector, stop)()
             self.assertEqual(cancelled, [answer])
+            self.assertEqual(self.refusals(), [])
             self.assertIsInstance(wrapped.told[2], error.UserError)
             self.assertEqual(wrapped.told[3:], ["stop"])
             await self.assertNothingCame(1)
@@ -514,6 +525,7 @@ class WaitingTests(ClientTestCase):
             connector.stopConnecting()
             self.assertIsInstance(wrapped.told[2], error.UserError)
             self.assertEqual(wrapped.told[3:], ["stop"])
+            self.assertEqual(self.refusals(), [])
             await self.assertNothingCame(1)
             self.server.made.clear()
 

@@ -10,23 +10,26 @@ there as that user has done so: nobody else can have put himself in between.
 
 from __future__ import annotations
 
-from inspect import isawaitable
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
     IConnector,
     ILoggingContext,
     IProtocol,
     IProtocolFactory,
+    IReactorTime,
 )
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from .connecting import CredentialedClient, arrangeConnector, findStartingConnector
-from .errors import CredentialsUnsupported, PeerRefused
+from .deciding import ask, refusal
+from .errors import CredentialsUnsupported, PeerCredentialsError
 from .interfaces import IPeerPolicy
 from .kernels import Kernel, thisKernel
+from .record import Refusals
 from .sending import sendFirst
 
 
@@ -39,7 +42,8 @@ class CredentialedUNIXClientFactory:
 
     A server that is refused is a connect that failed: the wrapped factory's
     C{clientConnectionFailed}, or the endpoint's L{Deferred
-    <twisted.internet.defer.Deferred>}, has L{PeerRefused}.  No byte was sent.
+    <twisted.internet.defer.Deferred>}, has L{PeerRefused
+    <twisted_peercred.errors.PeerRefused>}.  No byte was sent.
     C{IPeerCredentials(transport)} is there in C{connectionMade}.
 
     @ivar wrappedFactory: the factory whose protocols are connected.
@@ -56,6 +60,8 @@ class CredentialedUNIXClientFactory:
         that a protocol which writes a descriptor with it has to write another).
     @param syncWord: bytes to be sent before anything else;
         L{SYNC_WORD <twisted_peercred.sending.SYNC_WORD>}, for example.
+    @param clock: tells the time for the record of refusals; the transport's
+        reactor, if L{None}.
     @param kernel: what is asked for credentials; this process's own kernel,
         if L{None}.
     @raise CredentialsUnsupported: this platform is not known.
@@ -70,6 +76,7 @@ class CredentialedUNIXClientFactory:
         policy: IPeerPolicy | None = None,
         sendCredentials: bool = False,
         syncWord: bytes = b"",
+        clock: IReactorTime | None = None,
         kernel: Kernel | None = None,
     ) -> None:
         # A client factory where a connector is to tell it how it went, and any
@@ -78,6 +85,7 @@ class CredentialedUNIXClientFactory:
         self._policy = policy
         self._sendCredentials = sendCredentials
         self._syncWord = bytes(syncWord)
+        self._refusals = Refusals(clock)
         self._kernel = thisKernel() if kernel is None else kernel
 
     @property
@@ -112,6 +120,7 @@ class CredentialedUNIXClientFactory:
         """
         A connector has stopped.
         """
+        self._refusals.tell()
         self.wrappedFactory.doStop()
 
     def startedConnecting(self, connector: IConnector) -> None:
@@ -139,12 +148,21 @@ class CredentialedUNIXClientFactory:
         server = self._kernel.connectionCredentials(transport.socket)
         transport.connectionCredentials = server
         if self._policy is not None:
-            decision = self._policy.decide(server)
-            if isawaitable(decision):
-                decision = await decision
-            if not decision.admitted:
-                raise PeerRefused(server, decision.rule)
+            answer = ask(self._policy, server)
+            if isinstance(answer, Deferred):
+                (answer,) = await answer
+            problem = refusal(answer, server)
+            if problem is not None:
+                raise problem
         transport.peerCredentials = server
+
+    def refused(
+        self, transport: CredentialedClient, problem: PeerCredentialsError
+    ) -> None:
+        """
+        @see: L{Verifier.refused <twisted_peercred.connecting.Verifier.refused>}
+        """
+        self._refusals.refused(transport, transport.getPeer(), None, problem)
 
     def greet(self, transport: CredentialedClient) -> None:
         """

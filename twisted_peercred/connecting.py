@@ -35,7 +35,6 @@ from twisted.python.failure import Failure
 
 from .credentials import PeerCredentials
 from .errors import CredentialsUnsupported, PeerCredentialsError
-from .record import refused
 
 _log = Logger()
 
@@ -53,6 +52,13 @@ class Verifier(Protocol):
         Look at the server.
 
         @raise Exception: it is not the right one; the connect fails by this.
+        """
+
+    def refused(
+        self, transport: CredentialedClient, problem: PeerCredentialsError
+    ) -> None:
+        """
+        Put on record that it was not.
         """
 
     def greet(self, transport: CredentialedClient) -> None:
@@ -74,8 +80,12 @@ class CredentialedClient(unix.Client):
     peerCredentials: PeerCredentials | None = None
     connectionCredentials: PeerCredentials | None = None
 
+    #: A client's connections have no number.
+    sessionno: int | None = None
+
     connector: CredentialedConnector
     _verifying: Deferred[None] | None = None
+    _givenUp = False
 
     def _connectDone(self) -> None:
         verifying = Deferred.fromCoroutine(self._verify())
@@ -86,16 +96,21 @@ class CredentialedClient(unix.Client):
     async def _verify(self) -> None:
         verifiers = self.connector.verifiers
         for each in verifiers:
-            await each.verify(self)
+            try:
+                await each.verify(self)
+            except PeerCredentialsError as problem:
+                if not self._givenUp:
+                    each.refused(self, problem)
+                raise
         # All have agreed before a byte goes out.
         for each in verifiers:
             each.greet(self)
 
     def _accept(self, _: None) -> None:
-        if self._verifying is None:
-            # Given up meanwhile, by somebody whose policy ignores that.
-            return
         self._verifying = None
+        if self._givenUp:
+            # Meanwhile; and somebody's policy takes no notice of that.
+            return
         verifiers = self.connector.verifiers
         for each in verifiers:
             each.verified = True
@@ -106,13 +121,9 @@ class CredentialedClient(unix.Client):
                 each.verified = False
 
     def _refuse(self, failure: Failure) -> None:
-        if self._verifying is None:
-            return
         self._verifying = None
-        problem = failure.value
-        if isinstance(problem, PeerCredentialsError):
-            refused(self.getPeer(), self.connectionCredentials, problem)
-        self.failIfNotConnected(problem)
+        if not self._givenUp:
+            self.failIfNotConnected(failure.value)
 
     def _failed(self, failure: Failure) -> None:
         """
@@ -126,9 +137,9 @@ class CredentialedClient(unix.Client):
         """
         Give up: the time is over, or nobody wants this connection any more.
         """
-        verifying, self._verifying = self._verifying, None
-        if verifying is not None:
-            verifying.cancel()
+        self._givenUp = True
+        if self._verifying is not None:
+            self._verifying.cancel()
         super().failIfNotConnected(err)
 
 
