@@ -15,6 +15,8 @@ from .support import PRELUDE
 
 #: What each starts with: be somebody, listen, say so.
 LISTEN = """
+# Later nothing may be to be imported any more.
+import selectors, signal
 uid, gid, kind = int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 if os.getuid() == 0:
     os.setgroups([gid + 1])
