@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase
 
-from .support import LiveTestCase, environment, isRoot, runClient
+from .support import LiveTestCase, RememberingFactory, environment, isRoot, runClient
 
 HERE = Path(__file__).resolve().parent.parent
 EXAMPLES = HERE / "docs" / "examples"
@@ -129,6 +129,23 @@ print(readAll(peer).decode())
 """,
         )
         self.assertIn(f"You are uid={os.getuid()} ", answer)
+
+    async def test_client(self) -> None:
+        """
+        A client tells its secret to the server that it trusts, and to no
+        other.
+        """
+        server = RememberingFactory()
+        address = self.listen(server)
+        example = str(EXAMPLES / "client.py")
+        done = await self.command(example, address, "!self,any")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertTrue(done.stdout.startswith(f"told to nobody: uid={os.getuid()} "))
+        done = await self.command(example, address, "self")
+        self.assertEqual(done.stdout, f"told to uid {os.getuid()}\n", done.stderr)
+        for each in server.made:
+            await each.ended
+        self.assertEqual([each.received for each in server.made], [[], [b"secret\n"]])
 
     async def test_demo(self) -> None:
         """

@@ -34,6 +34,18 @@ from .support import (
 USER = (4711, 4712) if isRoot else (os.getuid(), os.getgid())
 
 
+def hasPidfds() -> bool:
+    """
+    Whether this kernel has handles on the processes of sockets.
+    """
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        pidfd = whois.peerPidfd(ours)
+        if pidfd is not None:
+            os.close(pidfd)
+    return pidfd is not None
+
+
 class CommandTestCase(LiveTestCase):
     """
     Runs commands in this process.
@@ -175,25 +187,28 @@ class WhoisTests(CommandTestCase):
 
     async def test_noProcess(self) -> None:
         """
-        A process that has ended leaves its IDs, and no command: the number may
-        be another's by now.
+        A process that has ended leaves its IDs, and no command: what /proc has
+        may be another's by now, whether there is a process of that number or
+        not.
         """
         address = self.path()
-        listening = socket.socket(socket.AF_UNIX)
-        self.addCleanup(listening.close)
-        listening.bind(address)
-        pid = os.fork()
-        if not pid:
-            listening.listen(5)
-            os._exit(0)
-        os.waitpid(pid, 0)
-        before = openDescriptors()
-        _, out, _ = await self.command("whois", "--json", address)
-        found = json.loads(out)
-        self.assertEqual(found["pid"], pid)
-        self.assertEqual(found["uid"], os.getuid())
-        self.assertIsNone(found["command"])
-        self.assertEqual(openDescriptors(), before)
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(address)
+            pid = os.fork()
+            if not pid:
+                listening.listen(5)
+                os._exit(0)
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            before = openDescriptors()
+            for reaped in (False, True):
+                if reaped:
+                    os.waitpid(pid, 0)
+                _, out, _ = await self.command("whois", "--json", address)
+                found = json.loads(out)
+                self.assertEqual((found["uid"], found["pid"]), (os.getuid(), pid))
+                if reaped or hasPidfds():
+                    self.assertIsNone(found["command"])
+            self.assertEqual(openDescriptors(), before)
 
     async def test_failures(self) -> None:
         """
