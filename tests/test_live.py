@@ -8,8 +8,10 @@ import socket
 import tempfile
 import threading
 
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import (
     AdoptedStreamServerEndpoint,
+    UNIXClientEndpoint,
     UNIXServerEndpoint,
     serverFromString,
 )
@@ -17,7 +19,14 @@ from twisted.internet.interfaces import IReactorUNIX
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.test.reactormixins import ReactorBuilder
 
-from twisted_peercred import Capture, CredentialedUNIXServerFactory, IPeerCredentials
+from twisted_peercred import (
+    Capture,
+    CredentialedUNIXServerFactory,
+    IPeerCredentials,
+    PeerRefused,
+)
+from twisted_peercred.endpoints import PeerCredentialsClientEndpoint
+from twisted_peercred.policy import Decision
 
 
 class Greeting(Protocol):
@@ -170,6 +179,55 @@ class EveryReactorTestsBuilder(ReactorBuilder):
         So do adopted sockets there.
         """
         self.conversation(byAdoption, "\0peercred-" + os.urandom(8).hex())
+
+    def test_client(self) -> None:
+        """
+        A client knows its server: one that it refuses is a connect that
+        failed; with another it talks, after a policy that takes its time.
+        """
+        reactor = self.buildReactor()
+        address = self.path()
+        heard = []
+
+        class Asking(Protocol):
+            def connectionMade(self) -> None:
+                heard.append(IPeerCredentials(self.transport).pid)
+                self.transport.write(b"hello")
+
+            def dataReceived(self, data: bytes) -> None:
+                heard.append(data)
+
+            def connectionLost(self, reason) -> None:
+                reactor.stop()
+
+        class Policy:
+            answers = iter([False, True])
+
+            def decide(self, identity):
+                answer = Deferred()
+                decision = Decision(next(self.answers), "any")
+                reactor.callLater(0.01, answer.callback, decision)
+                return answer
+
+        def start() -> None:
+            factory = Factory.forProtocol(Greeting)
+            byListenUNIX(reactor, address, CredentialedUNIXServerFactory(factory))
+            endpoint = PeerCredentialsClientEndpoint(
+                UNIXClientEndpoint(reactor, address), policy=Policy()
+            )
+
+            def again(failure) -> None:
+                heard.append(failure.type)
+                endpoint.connect(Factory.forProtocol(Asking))
+
+            endpoint.connect(Factory.forProtocol(Asking)).addErrback(again)
+
+        reactor.callWhenRunning(start)
+        self.runReactor(reactor, timeout=10)
+        refusal, pid, *data = heard
+        self.assertEqual((refusal, pid), (PeerRefused, os.getpid()))
+        greeting = f"{os.getuid()} {os.getpid()} connect\nhello"
+        self.assertEqual(b"".join(data).decode(), greeting)
 
 
 globals().update(EveryReactorTestsBuilder.makeTestCaseClasses())

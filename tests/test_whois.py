@@ -226,7 +226,7 @@ class WhoisTests(CommandTestCase):
             (file + "/x", "Not a directory"),
             (stale, "nobody listens there"),
             ("@peercred-nobody", "nobody listens there"),
-            ("a\0b", "embedded null byte"),
+            (nothing + "\033", "No such file or directory"),
             ("@" + "x" * 200, "AF_UNIX path too long"),
             (
                 dgram,
@@ -364,6 +364,8 @@ class UnknownTests(SynchronousTestCase):
             command, source = whois.commandOf(ours, os.getpid())
             self.assertIn(sys.executable, command)
             self.assertTrue(source.endswith("perhaps of another one by now"))
+        self.patch(sys, "platform", "freebsd14")
+        self.assertIsNone(whois.peerPidfd(ours))
         self.assertEqual(
             whois.commandOf(ours, 2**30), (None, f"/proc/{2**30} cannot be read")
         )

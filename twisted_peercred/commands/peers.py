@@ -70,26 +70,26 @@ def connect(address: str) -> tuple[socket.socket, str]:
     if not address.startswith("@"):
         try:
             mode = os.stat(address).st_mode
-        except (OSError, ValueError) as problem:
+        except OSError as problem:
             raise failure(address, problem) from problem
         # connect(2) says "refused" to a file of another kind.
         if not stat.S_ISSOCK(mode):
-            raise CommandFailed(f"{address}: this is no socket")
+            raise CommandFailed(f"{printable(address)}: this is no socket")
     for kind in ("stream", "seqpacket", "dgram"):
         try:
             sock = connectAs(kind, address)
-        except (OSError, ValueError) as problem:
-            why: Exception = problem
+        except OSError as problem:
+            why = problem
             # Of another type: by path it is said so, by name nobody is found.
-            if getattr(problem, "errno", 0) in (errno.EPROTOTYPE, errno.ECONNREFUSED):
+            if problem.errno in (errno.EPROTOTYPE, errno.ECONNREFUSED):
                 continue
             break
         if kind != "dgram":
             return sock, kind
         sock.close()
         raise CommandFailed(
-            f"{address}: a datagram socket, which has no connections, and so no peer"
-            " that the kernel could name"
+            f"{printable(address)}: a datagram socket, which has no connections, and"
+            " so no peer that the kernel could name"
         )
     raise failure(address, why) from why
 
@@ -111,11 +111,11 @@ def connectAs(kind: str, address: str) -> socket.socket:
     return sock
 
 
-def failure(address: str, problem: Exception) -> CommandFailed:
+def failure(address: str, problem: OSError) -> CommandFailed:
     """
     Why there is no connection, in one line.
     """
-    number = problem.errno if isinstance(problem, OSError) else None
+    number = problem.errno
     if number == errno.ECONNREFUSED:
         why = "nobody listens there"
     elif number == errno.EAGAIN:
@@ -125,7 +125,7 @@ def failure(address: str, problem: Exception) -> CommandFailed:
     elif number:
         why = os.strerror(number)
     else:
-        # Python's: a path that is too long, a NUL in it.
+        # Python's own: a path that is too long.
         why = str(problem)
     return CommandFailed(f"{printable(address)}: {why}")
 

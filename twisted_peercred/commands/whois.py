@@ -11,6 +11,7 @@ import select
 import shlex
 import socket
 import struct
+import sys
 from typing import NamedTuple
 
 from ..credentials import PeerCredentials
@@ -34,6 +35,8 @@ def peerPidfd(sock: socket.socket) -> int | None:
     A handle on the process that listened, or L{None} where the kernel has
     none to give.
     """
+    if sys.platform != "linux":
+        return None
     machine = os.uname().machine
     option = PEER_PIDFD
     for start, number in PEER_PIDFDS.items():
