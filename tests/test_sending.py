@@ -644,6 +644,10 @@ class FirstTests(SendingTestCase):
         A protocol that sends credentials of its own first has sent them.
         """
         client, server, _ = await self.rawServer(sendCredentials=True)
+        # One that is rejected does not count.
+        sent = sendCredentials(client.transport, pid=2**31 - 1)
+        self.failureResultOf(sent, CredentialsRejected)
+        self.assertIn("writeSomeData", vars(client.transport))
         await sendCredentials(client.transport)
         self.assertNotIn("writeSomeData", vars(client.transport))
         self.assertEqual(self.read(server), (SYNC_WORD, (os.getpid(), *ME)))

@@ -1,7 +1,7 @@
 """
-Twisted's own tests of Unix transports, with our factory in between: protocols,
-producers, half-close, abort and descriptors behave as on stock, in every
-capture.  (Private test code of Twisted's, which ships with it.)
+Twisted's own tests of Unix transports, with our factories at both ends:
+protocols, producers, half-close, abort and descriptors behave as on stock, in
+every capture.  (Private test code of Twisted's, which ships with it.)
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from twisted.internet.test.test_unix import UNIXCreator
 from twisted.internet.test.test_unix import UNIXTestsBuilder as StockTestsBuilder
 
 from twisted_peercred import Capture, CredentialedUNIXServerFactory
+from twisted_peercred.endpoints import PeerCredentialsClientEndpoint
 
 SYNC = b"\x11\x22\x33\x44"
 
@@ -34,33 +35,6 @@ class CredentialedEndpoint:
         )
 
 
-class SayingEndpoint:
-    """
-    A client endpoint whose connections start with the sync word: the tests'
-    own clients often say nothing, and would never be known by a message.
-    """
-
-    def __init__(self, endpoint) -> None:
-        self.endpoint = endpoint
-
-    def connect(self, factory):
-        build = factory.buildProtocol
-
-        def buildSaying(addr):
-            protocol = build(addr)
-            makeConnection = protocol.makeConnection
-
-            def makeSayingConnection(transport):
-                transport.getHandle().send(SYNC)
-                makeConnection(transport)
-
-            protocol.makeConnection = makeSayingConnection
-            return protocol
-
-        factory.buildProtocol = buildSaying
-        return self.endpoint.connect(factory)
-
-
 class CredentialedCreator(UNIXCreator):
     """
     Makes such endpoints.
@@ -75,7 +49,11 @@ class CredentialedCreator(UNIXCreator):
         return CredentialedEndpoint(endpoint, self.capture)
 
     def client(self, reactor, serverAddress):
-        return SayingEndpoint(super().client(reactor, serverAddress))
+        # The tests' own clients often say nothing, and would never be known by
+        # a message: a sync word is one.
+        return PeerCredentialsClientEndpoint(
+            super().client(reactor, serverAddress), syncWord=SYNC, sendCredentials=True
+        )
 
 
 class _Reactors:

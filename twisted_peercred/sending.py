@@ -235,16 +235,16 @@ def sendCredentials(
         return fail(error.ConnectionLost("the connection is gone already"))
     before, outbox, count = unsentBytes(transport), _outboxOf(transport), 0
     if not before:
-        if outbox is not None:
-            # Of sendFirst, and this goes before that.
-            outbox.clear()
-            outbox = None
         try:
             count = _send(transport, data, ancillary, claim)
         except CredentialsRejected as problem:
             return fail(problem)
         except OSError as problem:
             return fail(error.ConnectionLost(os.strerror(problem.errno or 0)))
+        if outbox is not None:
+            # Of sendFirst, and this goes before that.
+            outbox.clear()
+            outbox = None
         if count == len(data):
             return succeed(None)
     transport.write(data[count:])
