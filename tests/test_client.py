@@ -170,13 +170,13 @@ class ClientTestCase(LiveTestCase):
         self.address = self.listen(self.server)
         return ready
 
-    def connectUNIX(self, protocol=Remembering, timeout=30, **options):
+    def connectUNIX(self, protocol=Remembering, **options):
         """
         @return: the connector and the wrapped factory.
         """
         wrapped = Telling(protocol)
         factory = CredentialedUNIXClientFactory(wrapped, **options)
-        connector = reactor.connectUNIX(self.address, factory, timeout)
+        connector = reactor.connectUNIX(self.address, factory)
         self.addCleanup(connector.disconnect)
         return connector, wrapped
 
@@ -500,10 +500,11 @@ class WaitingTests(ClientTestCase):
 
     async def test_timeout(self) -> None:
         """
-        The connector's timeout holds, and cancels the policy.
+        The connector's timeout goes on, and cancels the policy.
         """
         cancelled = []
-        _, wrapped = await self.waiting(Deferred(cancelled.append), timeout=0.2)
+        connector, wrapped = await self.waiting(Deferred(cancelled.append))
+        connector.timeoutID.reset(0)
         await self.until(lambda: wrapped.told[-1] == "stop")
         self.assertIsInstance(wrapped.told[2], error.TimeoutError)
         self.assertEqual(len(cancelled), 1)
