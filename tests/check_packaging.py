@@ -69,6 +69,7 @@ def checkSource(source: Path) -> None:
         *tracked(),
         *map(str, Path("tests").glob("**/*.py")),
         *map(str, Path("tests").glob("vectors/*")),
+        *map(str, Path("tests").glob("c/*.c")),
         *map(str, Path("docs").glob("**/*.py")),
         *("LICENSE", "Makefile", "NEWS.rst", "README.rst", "pyproject.toml"),
         *("setup.cfg", "tox.ini"),
