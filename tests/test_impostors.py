@@ -171,4 +171,5 @@ if os.getuid() == 0:
 print("ready", flush=True)
 peer, _ = server.accept()
 print(os.geteuid(), flush=True)
+readAll(peer)
 """

@@ -25,7 +25,7 @@ class Saying(Protocol):
     def connectionMade(self) -> None:
         self.transport.write(self.factory.word)
         if self.factory.closes:
-            self.transport.loseConnection()
+            getattr(self.transport, self.factory.closes)()
 
 
 class WhoamiTests(CommandTestCase):
@@ -39,7 +39,7 @@ class WhoamiTests(CommandTestCase):
         """
         return self.listen(CredentialedUNIXServerFactory(EchoFactory(greet), **options))
 
-    def say(self, word: bytes, closes: bool = True) -> str:
+    def say(self, word: bytes, closes: str = "loseConnection") -> str:
         """
         A server of another kind.
         """
@@ -85,12 +85,13 @@ class WhoamiTests(CommandTestCase):
         A server that closes at once has refused the caller, whether the
         caller notices while it writes or while it reads.
         """
-        address = self.say(b"")
-        await self.assertFails(
-            f"{address}: closed without a greeting: the server refuses this caller",
-            "whoami",
-            address,
-        )
+        for how in ("loseConnection", "loseWriteConnection", "abortConnection"):
+            address = self.say(b"", how)
+            await self.assertFails(
+                f"{address}: closed without a greeting: the server refuses this caller",
+                "whoami",
+                address,
+            )
 
     async def test_reset(self) -> None:
         """
@@ -135,7 +136,7 @@ class WhoamiTests(CommandTestCase):
         A line that has no end is not read for ever.
         """
         self.patch(whoami, "LONGEST", 100)
-        address = self.say(b"x" * 100, closes=False)
+        address = self.say(b"x" * 100, closes="")
         await self.assertFails(
             f"{address}: greets with {'x' * 60!r}: no peercred-echo", "whoami", address
         )
@@ -145,7 +146,7 @@ class WhoamiTests(CommandTestCase):
         A server that says nothing is not waited for beyond the timeout.
         """
         for word in (b"", b"uid=1 "):
-            address = self.say(word, closes=False)
+            address = self.say(word, closes="")
             await self.assertFails(
                 f"{address}: no greeting within 0.05 seconds; is it a peercred-echo?",
                 *("whoami", "--timeout", "0.05", address),
