@@ -50,12 +50,15 @@ class Asking(Protocol):
     """
 
     def connectionMade(self) -> None:
-        self.answer = Deferred()
+        self.answer, self.ended = Deferred(), Deferred()
         self.factory.ask(self)
 
     def dataReceived(self, data: bytes) -> None:
         if not self.answer.called:
             self.answer.callback(data)
+
+    def connectionLost(self, reason) -> None:
+        self.ended.callback(None)
 
 
 @skipIf(needsLongRun, needsLongRun)
@@ -151,6 +154,8 @@ class DaemonTests(CommandTestCase):
             self.assertEqual((peer.uid, peer.pid), (user.pw_uid, server.pid))
             self.assertTrue((await protocol.answer).startswith(answer))
             protocol.transport.loseConnection()
+            # The server is to end next, and one may wait for its clients.
+            await protocol.ended
 
     async def test_postgresql(self) -> None:
         """
