@@ -83,6 +83,24 @@ class TwistedTests(LiveTestCase):
         self.listen(factory)
         self.assertEqual(factory.calls, ["createInternetSocket", "startReading"])
 
+    def test_adopting(self) -> None:
+        """
+        C{Port._preexistingSocket} is the socket that a port is to adopt, and
+        C{Port._bindPath} (C{Port.port} before 26) its path.
+        """
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(os.path.join(self.directory, "s"))
+            port = unix.Port._fromListeningDescriptor(
+                reactor, made.fileno(), RememberingFactory()
+            )
+            self.addCleanup(port._preexistingSocket.close)
+            path = made.getsockname().encode()
+        self.assertEqual(port._preexistingSocket.getsockname(), path.decode())
+        self.assertEqual(getattr(port, "_bindPath", port.port), path)
+        port = unix.Port(path, RememberingFactory(), reactor=reactor)
+        self.assertIsNone(port._preexistingSocket)
+        self.assertEqual(getattr(port, "_bindPath", port.port), path)
+
     async def test_transport(self) -> None:
         """
         C{Port.transport} makes the transport of an accepted connection.

@@ -14,25 +14,33 @@ with the port before its first accept(2):
     the memory of a dict of its own.
 
 So C{doStart}, which a port calls before it makes its socket, looks up the
-calls on the stack for the port.  All that is then touched is public
-(C{transport}, C{createInternetSocket}, C{startReading}); that C{doStart} is
-called by C{startListening}, and these three by name, is not promised, and
-C{tests/test_listening.py} fails by name when it changes.  Where there is no
-port to be found, each accepted connection is arranged by itself: right, but
-with the gap named above, in which a peer is refused.  Sub-classing the port
-instead is not to be had: C{reactor.listenUNIX} makes it.
+calls on the stack for the port.  What is then touched is public (C{transport},
+C{mode}, C{connectionLost}, C{createInternetSocket}, C{startReading}), but for
+the socket that a port was given to adopt (C{_preexistingSocket}) and its path
+(C{_bindPath}), and what a C{UNIXServerEndpoint} was given (C{_address},
+C{_wantPID}).  That C{doStart} is called by C{startListening}, and these by
+name, is not promised, and C{tests/test_listening.py} fails by name when it
+changes.  Where there is no port to be found, each accepted connection is
+arranged by itself: right, but with the gap named above, in which a peer is
+refused.  Sub-classing the port instead is not to be had: C{reactor.listenUNIX}
+makes it.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from socket import socket
 
 from twisted.internet import tcp, unix
-from twisted.internet.interfaces import ITransport
+from twisted.internet.address import UNIXAddress
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IStreamServerEndpoint, ITransport
+from twisted.python.failure import Failure
 
 from .errors import CredentialsUnsupported
+from .socketfile import SocketFile, isAbstract, refusedAbstract
 from .transport import CredentialedServer
 
 
@@ -73,8 +81,76 @@ def arrangePort(
             " outermost"
         )
     port.transport = CredentialedServer
+    _keepAdopted(port)
     if prepare is not None:
         _prepareSocket(port, prepare)
+
+
+def arrangeFile(
+    port: tcp.Port, uid: int = -1, gid: int = -1, abstract: bool = False
+) -> None:
+    """
+    Have a port that is about to listen make a L{SocketFile}, and remove no
+    other's file when it stops.
+
+    @param uid: the file's owner, or C{-1}.
+    @param gid: the file's group, or C{-1}.
+    @param abstract: whether an abstract name is allowed.
+    @raise CannotListenError: it is to adopt a socket of such a name.
+    """
+    if not isinstance(port, unix.Port):
+        return
+    adopted = port._preexistingSocket
+    if adopted is None:
+        port.createInternetSocket = partial(  # type: ignore[method-assign]
+            SocketFile, port.mode, uid, gid, abstract
+        )
+        port.connectionLost = partial(_stop, port)  # type: ignore[method-assign]
+    elif not abstract and isAbstract(adopted.getsockname()):
+        port._preexistingSocket = None
+        name = adopted.getsockname()
+        adopted.close()
+        raise CannotListenError(None, name, refusedAbstract())
+
+
+def pathToBind(endpoint: IStreamServerEndpoint) -> tuple[bytes | None, bool]:
+    """
+    @return: the path at which an endpoint will bind a socket, or L{None} where
+        that is not known; and whether Twisted will lock it.
+    """
+    from twisted.internet.endpoints import UNIXServerEndpoint
+
+    if not isinstance(endpoint, UNIXServerEndpoint):
+        return None, False
+    return UNIXAddress(endpoint._address).name, bool(endpoint._wantPID)
+
+
+def _keepAdopted(port: unix.Port) -> None:
+    """
+    The file of a socket that is adopted is its maker's.  Twisted would give it
+    the mode 0666 (or fail, where it belongs to another user), and remove it in
+    the end, which closes a C{systemd:} socket for good.  It does neither to a
+    name in the abstract namespace.
+    """
+    if port._preexistingSocket is None:
+        return
+    # Before 26 it was called port.
+    name = "_bindPath" if hasattr(port, "_bindPath") else "port"
+    setattr(port, name, b"\0" + getattr(port, name))
+
+
+def _stop(port: unix.Port, reason: Failure) -> None:
+    """
+    What C{unix.Port.connectionLost} does, but for a file that is not the
+    port's.
+    """
+    sock = port.socket
+    if isinstance(sock, SocketFile) and sock.ownsFile(sock.getsockname()):
+        unix.Port.connectionLost(port, reason)
+        return
+    if port.lockFile is not None:
+        port.lockFile.unlock()
+    tcp.Port.connectionLost(port, reason)
 
 
 def _prepareSocket(port: unix.Port, prepare: Callable[[socket], None]) -> None:

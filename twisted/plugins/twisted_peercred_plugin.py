@@ -4,9 +4,13 @@ What twistd finds of twisted_peercred: instances, and nothing else.
 
 from twisted.application.service import ServiceMaker
 
+from twisted_peercred.endpoints import PeerCredentialsServerParser
+
 peercredEcho = ServiceMaker(
     "peercred-echo",
     "twisted_peercred.echo",
     "An echo server that greets its peers with who they are.",
     "peercred-echo",
 )
+
+peercredServer = PeerCredentialsServerParser()
