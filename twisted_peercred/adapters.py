@@ -58,7 +58,7 @@ def ofRequest(request: Any) -> IPeerCredentials | None:
     """
     The peer that sent a C{twisted.web} request.
     """
-    return IPeerCredentials(getattr(request.channel, "transport", None), None)
+    return IPeerCredentials(getattr(request, "transport", None), None)
 
 
 registerAdapter(ofTransport, IUNIXTransport, IPeerCredentials)

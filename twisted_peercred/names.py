@@ -109,3 +109,13 @@ def groupID(name: str) -> int | None:
         return grp.getgrnam(name).gr_gid
     except KeyError:
         return None
+
+
+def accountName(uid: int) -> str:
+    """
+    What to call a user where there must be a name: the name, or the number of
+    one who has none.  A name that is itself a number is not taken for one: it
+    could be another's.  Asks the name service: may block.
+    """
+    name = userName(uid)
+    return str(uid) if name is None or name.isdigit() else name
