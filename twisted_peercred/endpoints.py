@@ -12,8 +12,6 @@ imported when it is used.
 
 from __future__ import annotations
 
-import grp
-import pwd
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -35,6 +33,8 @@ from zope.interface import implementer
 from .client import CredentialedUNIXClientFactory
 from .credentials import Capture
 from .listening import arrangeFile, findStartingPort, pathToBind
+from .names import groupID, userID
+from .policy import Policy
 from .server import CredentialedUNIXServerFactory
 from .socketfile import checkPlace, clearLock, isAbstract
 
@@ -193,17 +193,13 @@ def _take(
 
 
 def _userID(name: str) -> int:
-    try:
-        return pwd.getpwnam(name).pw_uid
-    except KeyError:
-        return _number(name, "user")
+    found = userID(name)
+    return _number(name, "user") if found is None else found
 
 
 def _groupID(name: str) -> int:
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        return _number(name, "group")
+    found = groupID(name)
+    return _number(name, "group") if found is None else found
 
 
 def _number(name: str, kind: str) -> int:
@@ -219,15 +215,9 @@ def _open(text: str) -> bool:
     return True
 
 
-def _policy(rules: str) -> object:
-    from .policy import Policy
-
-    return Policy.fromString(rules)
-
-
 _SERVER_KEYWORDS: dict[str, tuple[str, Callable[[str], object]]] = {
     "capture": ("capture", Capture),
-    "rules": ("policy", _policy),
+    "rules": ("policy", Policy.fromString),
     "timeout": ("timeout", float),
     "maxPerUID": ("maxPerUID", int),
     "sync": ("syncWord", str.encode),

@@ -4,6 +4,7 @@ What twistd finds of twisted_peercred: instances, and nothing else.
 
 from twisted.application.service import ServiceMaker
 
+from twisted_peercred.checkers import PeerCredentialsCheckerFactory
 from twisted_peercred.endpoints import PeerCredentialsServerParser
 
 peercredEcho = ServiceMaker(
@@ -14,3 +15,5 @@ peercredEcho = ServiceMaker(
 )
 
 peercredServer = PeerCredentialsServerParser()
+
+peercredChecker = PeerCredentialsCheckerFactory()
