@@ -12,7 +12,15 @@ from typing import cast
 from twisted.python import usage
 
 from . import __version__
-from .commands import Command, CommandFailed, explain, platform, whoami, whois
+from .commands import (
+    Command,
+    CommandFailed,
+    attach,
+    explain,
+    platform,
+    whoami,
+    whois,
+)
 
 
 class Options(usage.Options):
@@ -22,6 +30,7 @@ class Options(usage.Options):
 
     synopsis = "peercred COMMAND [options]"
     subCommands: list[list[object]] = [
+        ["attach", None, attach.Options, "Use a manhole from this terminal."],
         ["explain", None, explain.Options, "Which rule of a policy decides, and why."],
         ["platform", None, platform.Options, "What this kernel says about peers."],
         ["whoami", None, whoami.Options, "How a server sees whoever calls it."],

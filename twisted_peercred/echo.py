@@ -7,13 +7,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from collections.abc import Callable, Sequence
 
 from twisted.application import service, strports
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import quoteStringArgument
-from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.threads import deferToThread
@@ -23,13 +21,14 @@ from zope.interface import implementer
 
 from .audit import AuditLog
 from .credentials import Capture, PeerCredentials
-from .errors import PeerCredentialsError, PolicyError
+from .errors import PolicyError
 from .interfaces import IPeerCredentials, IPeerPolicy
 from .names import groupName, userName
 from .policy import Policy
 from .policyfile import PolicyFile
 from .server import CredentialedUNIXServerFactory
 from .signals import SignalService
+from .starting import CannotStart, StartingService
 from .transport import CredentialedServer
 
 SOCKET_NAME = "peercred-echo.sock"
@@ -137,14 +136,7 @@ class EchoFactory(Factory):
         self.lookUp = lookUp
 
 
-class CannotStart(SystemExit, Exception):
-    """
-    Ends twistd with status 1 and one line.  An L{Exception} too, so that
-    twistd clears up (its PID file) before it goes.
-    """
-
-
-class EchoService(service.MultiService):
+class EchoService(StartingService):
     """
     Serves, or says in one line why not.
 
@@ -157,23 +149,12 @@ class EchoService(service.MultiService):
         factory: CredentialedUNIXServerFactory,
         log: AuditLog | None = None,
     ) -> None:
-        super().__init__()
-        self._description = description
+        super().__init__(
+            "peercred-echo",
+            description,
+            lambda: strports.service(description, factory),
+        )
         self._log = log
-        try:
-            port = strports.service(description, factory)
-        except (ValueError, TypeError, LookupError, OSError) as problem:
-            raise self._sorry(problem) from problem
-        port.setServiceParent(self)
-
-    def privilegedStartService(self) -> None:
-        try:
-            super().privilegedStartService()
-        except (CannotListenError, OSError, PeerCredentialsError) as problem:
-            sorry = self._sorry(getattr(problem, "socketError", problem))
-            # sys.stderr is twistd's log by now, which may be a file.
-            print(sorry, file=sys.__stderr__)
-            raise sorry from problem
 
     def startService(self) -> None:
         if self._log is not None:
@@ -189,12 +170,6 @@ class EchoService(service.MultiService):
 
     def stopService(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._stop())
-
-    def _sorry(self, problem: object) -> CannotStart:
-        why = problem.strerror if isinstance(problem, OSError) else None
-        return CannotStart(
-            f"peercred-echo: cannot listen on {self._description}: {why or problem}"
-        )
 
 
 def defaultEndpoint() -> str:

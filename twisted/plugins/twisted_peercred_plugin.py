@@ -17,3 +17,10 @@ peercredEcho = ServiceMaker(
 peercredServer = PeerCredentialsServerParser()
 
 peercredChecker = PeerCredentialsCheckerFactory()
+
+peercredManhole = ServiceMaker(
+    "peercred-manhole",
+    "twisted_peercred.manhole",
+    "A Python prompt in a process, on a Unix socket, for its user and root only.",
+    "peercred-manhole",
+)
