@@ -79,6 +79,7 @@ class TelnetTests(SynchronousTestCase):
                 *(IAC, WILL, ECHO, IAC, WILL, SGA, IAC, WILL, LINEMODE),
                 *(IAC, DO, NAWS, IAC, DO, SGA, IAC, DO, LINEMODE),
                 *(IAC, DONT, ECHO, IAC, WONT, ECHO, IAC, 241),
+                *(IAC, SB, LINEMODE, 1, 2, IAC, SE),
             ]
         )
         answer = bytes(

@@ -23,7 +23,7 @@ from twisted.plugin import IPlugin
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from twisted_peercred import Capture, CredentialsUnsupported
+from twisted_peercred import Capture, CredentialsUnsupported, Policy
 from twisted_peercred.endpoints import (
     PeerCredentialsServerEndpoint,
     PeerCredentialsServerParser,
@@ -177,6 +177,10 @@ class StringTests(SynchronousTestCase):
             ),
             {"capture": Capture.FIRST_MESSAGE, "timeout": 2.5, "syncWord": b"hi:="},
         )
+        self.assertEqual(
+            options("peercred:rules=!uid/1-5,group/root+any:unix:/s:maxPerUID=3"),
+            {"policy": Policy.fromString("!uid/1-5,group/root+any"), "maxPerUID": 3},
+        )
 
     def test_abstractOpen(self) -> None:
         """
@@ -220,6 +224,9 @@ class StringTests(SynchronousTestCase):
             ("peercred:unix:/s:timeout=soon", "timeout=soon"),
             ("peercred:unix:/s:timeout=0", "more than 0"),
             ("peercred:unix:/s:abstract=1", "open"),
+            ("peercred:unix:/s:maxPerUID=0", "1 or more"),
+            ("peercred:unix:/s:rules=", "rules"),
+            ("peercred:unix:/s:rules=rooot", "rooot"),
             ("peercred:unix:/s:user=no-such-user", "no such user"),
             ("peercred:unix:/s:group=4294967295", "no such group"),
             ("peercred:unix:/s:user=", "no such user"),
@@ -435,6 +442,7 @@ class ListenTests(LiveTestCase):
         for make in (made, adopted):
             for options, allowed in (
                 ({}, False),
+                ({"policy": Policy.fromString("any")}, True),
                 ({"abstract": True}, True),
             ):
                 name = "\0peercred-" + os.urandom(8).hex()

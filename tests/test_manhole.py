@@ -269,8 +269,8 @@ class ServiceTests(LiveTestCase):
         The program runs, lets its user in, and leaves nothing.
         """
         address = os.path.join(self.directory, "m.sock")
-        program = ["-m", "twisted.scripts.twistd", "-n", "--pidfile="]
-        program.append("peercred-manhole")
+        program = ["-c", "from twisted.scripts.twistd import run; run()"]
+        program += ["-n", "--pidfile=", "peercred-manhole"]
         server = subprocess.Popen(
             [sys.executable, *program, "--endpoint", f"unix:{address}:mode=600"],
             env=environment(),
@@ -278,7 +278,7 @@ class ServiceTests(LiveTestCase):
             stdout=subprocess.PIPE,
         )
         try:
-            await self.until(lambda: os.path.exists(address))
+            await self.until(lambda: self.listens(address) or server.poll() is not None)
             terminal = Terminal(address)
             self.addCleanup(terminal.close)
             await self.until(lambda: terminal.shows(b">>> "))
@@ -287,6 +287,16 @@ class ServiceTests(LiveTestCase):
             server.communicate()
         await self.until(terminal.ended)
         self.assertFalse(os.path.exists(address))
+
+    def listens(self, address: str) -> bool:
+        """
+        Whether somebody can connect.
+        """
+        try:
+            self.connect(address).close()
+        except OSError:
+            return False
+        return True
 
     async def test_service(self) -> None:
         """

@@ -12,6 +12,7 @@ from twisted.internet import endpoints, reactor
 from twisted.internet.defer import Deferred
 from twisted.spread import pb
 from twisted.trial.unittest import TestCase
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from twisted_peercred import CredentialedUNIXServerFactory, Policy
@@ -42,15 +43,16 @@ class Person:
         return self.mind.callRemote("ping")
 
 
-class Perspective(pb.Avatar):
+@implementer(pb.IPerspective)
+class Perspective(pb.Referenceable):
     """
-    One that is.
+    One that can be referred to as it is.
     """
 
     def __init__(self, name: bytes, mind) -> None:
         pass
 
-    def perspective_name(self):
+    def remote_name(self):
         return b"perspective"
 
 

@@ -32,6 +32,7 @@ from zope.interface import implementer
 
 from .client import CredentialedUNIXClientFactory
 from .credentials import Capture
+from .errors import PolicyError
 from .listening import arrangeFile, findStartingPort, pathToBind
 from .names import groupID, userID
 from .policy import Policy
@@ -187,6 +188,9 @@ def _take(
         text = kwargs.pop(word)
         try:
             options[name] = make(text)
+        except PolicyError:
+            # Says more, and is a ValueError already.
+            raise
         except ValueError as problem:
             raise ValueError(f"{word}={text}: {problem}") from problem
     return options

@@ -110,7 +110,7 @@ class PeerChanged(PeerCredentialsError):
         self.new = new
 
 
-class PolicyError(PeerCredentialsError):
+class PolicyError(PeerCredentialsError, ValueError):
     """
     The text of a policy has a mistake, or its file cannot be read or must not
     be believed.  No part of it is in force.
