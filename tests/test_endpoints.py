@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from unittest import skipIf
 
 from hypothesis import given
@@ -15,6 +16,8 @@ from twisted.internet import endpoints, reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
+    IStreamClientEndpoint,
+    IStreamClientEndpointStringParserWithReactor,
     IStreamServerEndpoint,
     IStreamServerEndpointStringParser,
 )
@@ -23,8 +26,16 @@ from twisted.plugin import IPlugin
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from twisted_peercred import Capture, CredentialsUnsupported, Policy
+from twisted_peercred import (
+    Capture,
+    CredentialsUnsupported,
+    PeerRefused,
+    Policy,
+    policy,
+)
 from twisted_peercred.endpoints import (
+    PeerCredentialsClientEndpoint,
+    PeerCredentialsClientParser,
     PeerCredentialsServerEndpoint,
     PeerCredentialsServerParser,
 )
@@ -33,6 +44,7 @@ from twisted_peercred.listening import pathToBind
 from .support import LiveTestCase, RememberingFactory, environment, needsRoot
 
 serverFromString = endpoints.serverFromString
+clientFromString = endpoints.clientFromString
 
 
 def options(description: str) -> dict:
@@ -182,6 +194,26 @@ class StringTests(SynchronousTestCase):
             {"policy": Policy.fromString("!uid/1-5,group/root+any"), "maxPerUID": 3},
         )
 
+    def test_rulesFile(self) -> None:
+        """
+        Rules can be in a file, for servers and for clients, and not in two
+        places.
+        """
+        path = os.path.abspath(self.mktemp())
+        with open(path, "w") as file:
+            file.write("root\n!any\n")
+        os.chmod(path, 0o600)
+        # Trial's directory may be one that others write to.
+        self.patch(policy, "readTrusted", lambda path: Path(path).read_text())
+        for parse in (serverFromString, clientFromString):
+            endpoint = parse(MemoryReactor(), f"peercred:unix:/s:rulesFile={path}")
+            self.assertEqual(
+                str(endpoint._options["policy"].policy), "root,!any", parse
+            )
+            with self.assertRaises(ValueError) as raised:
+                parse(MemoryReactor(), f"peercred:unix:/s:rulesFile={path}:rules=any")
+            self.assertIn("not both", str(raised.exception))
+
     def test_abstractOpen(self) -> None:
         """
         C{abstract=open} is the endpoint's.
@@ -253,6 +285,68 @@ class StringTests(SynchronousTestCase):
         self.assertEqual(pathToBind(endpoint), (b"/s", True))
         endpoint = endpoints.TCP4ServerEndpoint(MemoryReactor(), 80)
         self.assertEqual(pathToBind(endpoint), (None, False))
+
+
+class ClientStringTests(SynchronousTestCase):
+    """
+    Tests for what C{peercred:} makes of a client's description.
+    """
+
+    def test_interfaces(self) -> None:
+        """
+        The parser is a plugin that Twisted finds, and makes an endpoint.
+        """
+        parser = PeerCredentialsClientParser()
+        verifyObject(IPlugin, parser)
+        verifyObject(IStreamClientEndpointStringParserWithReactor, parser)
+        endpoint = clientFromString(MemoryReactor(), "peercred:unix:/s")
+        self.assertIsInstance(endpoint, PeerCredentialsClientEndpoint)
+        verifyObject(IStreamClientEndpoint, endpoint)
+
+    @given(texts, st.booleans(), st.none() | st.integers(0, 99), st.booleans())
+    def test_unix(self, path, keyword, timeout, lock) -> None:
+        """
+        What is inside is what Twisted alone makes of it; C{timeout} is its
+        own.
+        """
+        quoted = "".join(f"\\{each}" if each in ":=\\" else each for each in path)
+        words = ["unix", f"path={quoted}" if keyword else quoted]
+        words += [] if timeout is None else [f"timeout={timeout}"]
+        description = ":".join([*words, f"lockfile={lock:d}"])
+        memory = MemoryReactor()
+        alone = clientFromString(memory, description)
+        wrapped = clientFromString(memory, f"peercred:{description}:rules=root")
+        self.assertTrue(same(alone, wrapped.wrappedEndpoint))
+
+    def test_ownKeywords(self) -> None:
+        """
+        Our own keywords are the factory's.
+        """
+        endpoint = clientFromString(
+            MemoryReactor(), "peercred:rules=root:unix:/s:sync=hi:sendCredentials=1"
+        )
+        self.assertEqual(
+            endpoint._options,
+            {
+                "policy": Policy.fromString("root"),
+                "syncWord": b"hi",
+                "sendCredentials": True,
+            },
+        )
+
+    def test_mistakes(self) -> None:
+        """
+        A mistake is a L{ValueError} that names it.
+        """
+        for description, problem in (
+            ("peercred", "stands before another"),
+            ("peercred:nonsense:/s", "NONSENSE"),
+            ("peercred:unix:/s:sendCredentials=yes", "0 or 1"),
+            ("peercred:unix:/s:rules=rooot", "rooot"),
+        ):
+            with self.assertRaises(ValueError) as raised:
+                clientFromString(MemoryReactor(), description)
+            self.assertIn(problem.lower(), str(raised.exception).lower())
 
 
 class ListenTests(LiveTestCase):
@@ -406,6 +500,50 @@ class ListenTests(LiveTestCase):
         await self.assertCannotListen("Is a directory")
         os.rmdir(self.path + ".starting")
         await self.start()
+
+    async def test_hangup(self) -> None:
+        """
+        A file of rules is read again at SIGHUP, while the endpoint listens.
+        """
+        rules = os.path.join(self.directory, "rules")
+        old = signal.getsignal(signal.SIGHUP)
+        with open(rules, "w") as file:
+            file.write("any")
+        port = await self.start(f":rulesFile={rules}")
+        self.connect(self.path)
+        await self.made(self.wrapped)
+        with open(rules, "w") as file:
+            file.write("!any")
+        os.kill(os.getpid(), signal.SIGHUP)
+
+        def changed() -> bool:
+            return any(each.get("what") == "policy-changed" for each in self.events)
+
+        await self.until(changed)
+        self.assertEqual(await self.closed(self.connect(self.path)), b"")
+        await port.stopListening()
+        self.assertEqual(signal.getsignal(signal.SIGHUP), old)
+
+    async def test_client(self) -> None:
+        """
+        A client by a description talks to the server that it means, and to no
+        other (THREATS A9).
+        """
+        await self.start()
+        quoted = endpoints.quoteStringArgument(self.path)
+        for rules in ("self", "!self"):
+            endpoint = clientFromString(
+                reactor, f"peercred:unix:{quoted}:rules={rules}"
+            )
+            connecting = endpoint.connect(RememberingFactory())
+            if rules == "self":
+                client = await connecting
+                self.assertEqual(client.peer.pid, os.getpid())
+                client.transport.loseConnection()
+                await client.ended
+                continue
+            with self.assertRaises(PeerRefused):
+                await connecting
 
     async def test_tcp(self) -> None:
         """

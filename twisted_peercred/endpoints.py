@@ -12,7 +12,7 @@ imported when it is used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from signal import SIGHUP
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
@@ -22,6 +22,7 @@ from twisted.internet.interfaces import (
     IProtocol,
     IProtocolFactory,
     IStreamClientEndpoint,
+    IStreamClientEndpointStringParserWithReactor,
     IStreamServerEndpoint,
     IStreamServerEndpointStringParser,
 )
@@ -31,13 +32,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from .client import CredentialedUNIXClientFactory
-from .credentials import Capture
-from .errors import PolicyError
 from .listening import arrangeFile, findStartingPort, pathToBind
-from .names import groupID, userID
-from .policy import Policy
+from .policyfile import PolicyFile
 from .server import CredentialedUNIXServerFactory
+from .signals import SignalService
 from .socketfile import checkPlace, clearLock, isAbstract
+from .strings import CLIENT_KEYWORDS, SERVER_KEYWORDS, describe, take
 
 
 class _Factory(CredentialedUNIXServerFactory):
@@ -46,12 +46,20 @@ class _Factory(CredentialedUNIXServerFactory):
     """
 
     file: tuple[int, int, bool]
+    hangup: SignalService | None = None
 
     def doStart(self) -> None:
         port = findStartingPort()
         if port is not None:
             arrangeFile(port, *self.file)
         super().doStart()
+        if self.hangup is not None:
+            self.hangup.startService()
+
+    def doStop(self) -> None:
+        if self.hangup is not None:
+            self.hangup.stopService()
+        super().doStop()
 
 
 @implementer(IStreamServerEndpoint)
@@ -69,9 +77,12 @@ class PeerCredentialsServerEndpoint:
     @param gid: what group it is to have; C{-1} for what the system gives it.
     @param abstract: whether everybody in this network namespace may connect to
         a socket with an abstract name.  With a policy they may without this.
+    @param rulesFile: a file of rules in place of C{policy}; it is read now, and
+        again at SIGHUP while the endpoint listens.
     @param options: keyword arguments of L{CredentialedUNIXServerFactory}.
     @raise TypeError: an option that there is not.
     @raise ValueError: a value that an option cannot have.
+    @raise PolicyError: the file has a mistake, or must not be believed.
     """
 
     def __init__(
@@ -81,12 +92,16 @@ class PeerCredentialsServerEndpoint:
         uid: int = -1,
         gid: int = -1,
         abstract: bool = False,
+        rulesFile: str | None = None,
         **options: Any,
     ) -> None:
+        if rulesFile is not None:
+            options["policy"] = _fileInstead(rulesFile, options)
         # What is wrong with them is better known now than when it listens.
         _Factory(Factory(), **options)
         self.wrappedEndpoint = endpoint
         self._options = options
+        self._rereads = rulesFile is not None
         self._file = uid, gid, abstract or options.get("policy") is not None
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
@@ -100,6 +115,8 @@ class PeerCredentialsServerEndpoint:
         """
         factory = _Factory(protocolFactory, **self._options)
         factory.file = self._file
+        if self._rereads:
+            factory.hangup = SignalService(SIGHUP, self._options["policy"].reload)
         path, locks = pathToBind(self.wrappedEndpoint)
         if path is None or isAbstract(path):
             return self.wrappedEndpoint.listen(factory)
@@ -119,129 +136,19 @@ def _unlock(failure: Failure, path: bytes) -> Failure:
     return failure
 
 
-@implementer(IPlugin, IStreamServerEndpointStringParser)
-class PeerCredentialsServerParser:
-    """
-    C{peercred:} before the description of any endpoint that listens on a
-    Unix-domain socket.  Its own keywords, wherever they stand, are those of
-    C{_SERVER_KEYWORDS} and C{user} and C{group}; all else goes to the endpoint
-    that is described.
-
-    @ivar prefix: what such a description begins with.
-    """
-
-    prefix = "peercred"
-
-    def parseStreamServer(
-        self, reactor: Any, *args: Any, **kwargs: Any
-    ) -> IStreamServerEndpoint:
-        """
-        @raise ValueError: something in the description makes no sense.
-
-        @see: L{IStreamServerEndpointStringParser.parseStreamServer}
-        """
-        from twisted.internet.endpoints import serverFromString
-
-        options = _take(kwargs, _SERVER_KEYWORDS)
-        if ("uid" in options or "gid" in options) and args[:1] != ("unix",):
-            raise ValueError("user= and group= are for the file of peercred:unix:")
-        return PeerCredentialsServerEndpoint(
-            serverFromString(reactor, _describe(args, kwargs)), **options
-        )
-
-
-def _describe(args: Sequence[str], kwargs: Mapping[str, str]) -> str:
-    """
-    The description that Twisted has taken apart, and unescaped, put together
-    again.  It reads a backslash as "whatever comes next is text", so that all
-    of its punctuation can be escaped everywhere.
-    """
-    if not args:
-        raise ValueError("peercred: stands before another description, as unix:PATH")
-    words = [_quote(each) for each in args]
-    words += [f"{_quote(name)}={_quote(value)}" for name, value in kwargs.items()]
-    return ":".join(words)
-
-
-def _quote(text: str) -> str:
-    for each in "\\:=":
-        text = text.replace(each, "\\" + each)
-    return text
-
-
-def _take(
-    kwargs: dict[str, str],
-    keywords: Mapping[str, tuple[str, Callable[[str], object]]],
-) -> dict[str, Any]:
-    """
-    Take our own keywords out.
-
-    @param keywords: from a keyword to the argument's name, and to what makes
-        its value.
-    """
-    options: dict[str, Any] = {}
-    for word, (name, make) in keywords.items():
-        if word not in kwargs:
-            continue
-        if name in options:
-            raise ValueError(f"{word}= and another keyword that says the same")
-        text = kwargs.pop(word)
-        try:
-            options[name] = make(text)
-        except PolicyError:
-            # Says more, and is a ValueError already.
-            raise
-        except ValueError as problem:
-            raise ValueError(f"{word}={text}: {problem}") from problem
-    return options
-
-
-def _userID(name: str) -> int:
-    found = userID(name)
-    return _number(name, "user") if found is None else found
-
-
-def _groupID(name: str) -> int:
-    found = groupID(name)
-    return _number(name, "group") if found is None else found
-
-
-def _number(name: str, kind: str) -> int:
-    # -1 is no ID, but says to chown(2) that nothing is to change.
-    if name.isascii() and name.isdigit() and int(name) < 2**32 - 1:
-        return int(name)
-    raise ValueError(f"there is no such {kind}")
-
-
-def _open(text: str) -> bool:
-    if text != "open":
-        raise ValueError("it can be 'open', and nothing else")
-    return True
-
-
-_SERVER_KEYWORDS: dict[str, tuple[str, Callable[[str], object]]] = {
-    "capture": ("capture", Capture),
-    "rules": ("policy", Policy.fromString),
-    "timeout": ("timeout", float),
-    "maxPerUID": ("maxPerUID", int),
-    "sync": ("syncWord", str.encode),
-    "abstract": ("abstract", _open),
-    "user": ("uid", _userID),
-    "group": ("gid", _groupID),
-}
-
-
 @implementer(IStreamClientEndpoint)
 class PeerCredentialsClientEndpoint:
     """
     Connects by another endpoint, to servers that a policy admits.
+
+    @ivar wrappedEndpoint: the endpoint that connects.
 
     @param endpoint: one that connects to a Unix-domain socket.
     @param options: keyword arguments of L{CredentialedUNIXClientFactory}.
     """
 
     def __init__(self, endpoint: IStreamClientEndpoint, **options: Any) -> None:
-        self._endpoint = endpoint
+        self.wrappedEndpoint = endpoint
         self._options = options
         # A mistake in them is told now, and not when it comes to connecting.
         self._wrap(Factory())
@@ -259,4 +166,70 @@ class PeerCredentialsClientEndpoint:
 
         @see: L{twisted.internet.interfaces.IStreamClientEndpoint.connect}
         """
-        return self._endpoint.connect(self._wrap(protocolFactory))
+        return self.wrappedEndpoint.connect(self._wrap(protocolFactory))
+
+
+@implementer(IPlugin, IStreamServerEndpointStringParser)
+class PeerCredentialsServerParser:
+    """
+    C{peercred:} before the description of any endpoint that listens on a
+    Unix-domain socket.  Its own keywords, wherever they stand, are
+    L{SERVER_KEYWORDS}; all else goes to the endpoint that is described.
+
+    @ivar prefix: what such a description begins with.
+    """
+
+    prefix = "peercred"
+
+    def parseStreamServer(
+        self, reactor: Any, *args: Any, **kwargs: Any
+    ) -> PeerCredentialsServerEndpoint:
+        """
+        @raise ValueError: something in the description makes no sense.
+
+        @see: L{IStreamServerEndpointStringParser.parseStreamServer}
+        """
+        from twisted.internet.endpoints import serverFromString
+
+        options = take(kwargs, SERVER_KEYWORDS)
+        if ("uid" in options or "gid" in options) and args[:1] != ("unix",):
+            raise ValueError("user= and group= are for the file of peercred:unix:")
+        return PeerCredentialsServerEndpoint(
+            serverFromString(reactor, describe(args, kwargs)), **options
+        )
+
+
+@implementer(IPlugin, IStreamClientEndpointStringParserWithReactor)
+class PeerCredentialsClientParser:
+    """
+    C{peercred:} before the description of an endpoint that connects to a
+    Unix-domain socket.  Its own keywords are L{CLIENT_KEYWORDS}.
+
+    @ivar prefix: what such a description begins with.
+    """
+
+    prefix = "peercred"
+
+    def parseStreamClient(
+        self, reactor: Any, *args: Any, **kwargs: Any
+    ) -> PeerCredentialsClientEndpoint:
+        """
+        @raise ValueError: something in the description makes no sense.
+
+        @see: L{IStreamClientEndpointStringParserWithReactor.parseStreamClient}
+        """
+        from twisted.internet.endpoints import clientFromString
+
+        options = take(kwargs, CLIENT_KEYWORDS)
+        path = options.pop("rulesFile", None)
+        if path is not None:
+            options["policy"] = _fileInstead(path, options)
+        return PeerCredentialsClientEndpoint(
+            clientFromString(reactor, describe(args, kwargs)), **options
+        )
+
+
+def _fileInstead(path: str, options: dict[str, Any]) -> PolicyFile:
+    if options.get("policy") is not None:
+        raise ValueError("rules or a file of rules, not both")
+    return PolicyFile(path)

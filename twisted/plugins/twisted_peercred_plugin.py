@@ -5,7 +5,10 @@ What twistd finds of twisted_peercred: instances, and nothing else.
 from twisted.application.service import ServiceMaker
 
 from twisted_peercred.checkers import PeerCredentialsCheckerFactory
-from twisted_peercred.endpoints import PeerCredentialsServerParser
+from twisted_peercred.endpoints import (
+    PeerCredentialsClientParser,
+    PeerCredentialsServerParser,
+)
 
 peercredEcho = ServiceMaker(
     "peercred-echo",
@@ -15,6 +18,7 @@ peercredEcho = ServiceMaker(
 )
 
 peercredServer = PeerCredentialsServerParser()
+peercredClient = PeerCredentialsClientParser()
 
 peercredChecker = PeerCredentialsCheckerFactory()
 
