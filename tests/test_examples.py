@@ -3,15 +3,23 @@ Every example under docs/examples/ runs, and the README's are among them.
 """
 
 import os
+import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from unittest import skipIf
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_peercred.names import accountName
+
 from .support import LiveTestCase, RememberingFactory, environment, isRoot, runClient
+from .test_manhole import Terminal
+
+noKlein = "" if find_spec("klein") else "needs klein"
 
 HERE = Path(__file__).resolve().parent.parent
 EXAMPLES = HERE / "docs" / "examples"
@@ -174,6 +182,203 @@ print(readAll(peer).decode())
         )
 
 
+def needs(program: str) -> str:
+    """
+    @return: why a test is skipped; empty where it is not.
+    """
+    return "" if shutil.which(program) else f"needs {program}"
+
+
+class FrameworkTests(LiveTestCase):
+    """
+    Tests for the examples with Twisted's own frameworks, and real clients.
+    """
+
+    async def start(self, name: str) -> str:
+        """
+        @return: the address of an example's server, which listens.
+        """
+        address = os.path.join(self.directory, "app.sock")
+        server = subprocess.Popen(
+            [sys.executable, str(EXAMPLES / name), address],
+            env=environment(),
+            cwd=self.directory,
+        )
+
+        def stop() -> None:
+            server.terminate()
+            server.wait()
+
+        self.addCleanup(stop)
+        await self.until(lambda: self.listens(address))
+        return address
+
+    def listens(self, address: str) -> bool:
+        """
+        Whether somebody can connect.
+        """
+        try:
+            self.connect(address).close()
+        except OSError:
+            return False
+        return True
+
+    async def run_(self, *command: str, **options) -> str:
+        """
+        @return: what a program prints.
+        """
+        done = await deferToThread(
+            subprocess.run,
+            command,
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            **options,
+        )
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout
+
+    async def curl(self, address: str, *arguments: str, uid: int | None = None) -> str:
+        """
+        @return: what curl gets, of another user perhaps.
+        """
+        other = {} if uid is None else {"user": uid, "group": uid, "extra_groups": []}
+        return await self.run_(
+            *("curl", "--silent", "--show-error", "--unix-socket", address),
+            *arguments,
+            **other,
+        )
+
+    @skipIf(needs("curl"), needs("curl"))
+    async def test_login(self) -> None:
+        """
+        Visitors are logged in by the kernel's word; the log says who it was.
+        """
+        address = await self.start("login.py")
+        url = "http://localhost/"
+        self.assertEqual(await self.curl(address, url), "Hello, admin.\n")
+        uids = [os.geteuid()]
+        if isRoot:
+            shown = await self.curl(address, url, uid=4_000_000_001)
+            self.assertEqual(shown, "Hello, 4000000001.\n")
+            shown = await self.curl(address, "--write-out", "%{http_code}", url)
+            self.assertIn("200", shown)
+            status = await self.curl(
+                address,
+                "--output",
+                "/dev/null",
+                "-w",
+                "%{http_code}",
+                url,
+                uid=4 * 10**9,
+            )
+            self.assertEqual(status, "403")
+            uids += [4_000_000_001, os.geteuid(), 4_000_000_000]
+        path = Path(self.directory, "access.log")
+        await self.until(lambda: len(path.read_text().splitlines()) == len(uids))
+        lines = path.read_text().splitlines()
+        self.assertEqual([int(line.split()[2]) for line in lines], uids)
+
+    @skipIf(needs("curl"), needs("curl"))
+    async def test_wsgi(self) -> None:
+        """
+        The application knows who it is, whatever his headers say; a proxy may
+        speak for others.
+        """
+        address = await self.start("wsgi.py")
+        claims = [
+            *("-H", "X-Forwarded-For: 192.0.2.1", "-H", "Peercred-Uid: 7"),
+            *("-H", "Remote-User: root", "-H", "PEERCRED_UID: 7"),
+            "http://localhost/",
+        ]
+        shown = await self.curl(address, *claims)
+        self.assertIn(f"(uid {os.geteuid()}) at 192.0.2.1", shown)
+        if isRoot:
+            shown = await self.curl(address, *claims, uid=4_000_000_001)
+            self.assertEqual(shown, "4000000001 (uid 4000000001) at this machine\n")
+
+    async def test_perspective(self) -> None:
+        """
+        A PB client is greeted by name.
+        """
+        address = await self.start("perspective.py")
+        program = str(EXAMPLES / "perspective.py")
+        said = await self.run_(
+            sys.executable, program, address, "greet", env=environment()
+        )
+        self.assertEqual(said, f"Hello, {accountName(os.geteuid())}\n")
+
+    async def test_calls(self) -> None:
+        """
+        An AMP responder knows who calls.
+        """
+        address = await self.start("calls.py")
+        program = str(EXAMPLES / "calls.py")
+        said = await self.run_(
+            sys.executable, program, address, "ask", env=environment()
+        )
+        self.assertRegex(said, rf"^uid={os.geteuid()} pid=[1-9][0-9]*\n$")
+
+    async def test_prompt(self) -> None:
+        """
+        The prompt of a program shows what it has.
+        """
+        terminal = Terminal(await self.start("prompt.py"))
+        self.addCleanup(terminal.close)
+        await self.until(lambda: terminal.shows(b">>> "))
+        terminal.type(b"counter.count > 0\r")
+        await self.until(lambda: terminal.shows(b"True"))
+        terminal.type(b"\x04")
+        await self.until(terminal.ended)
+        self.assertTrue(terminal.isRestored())
+
+    @skipIf(needs("systemd-socket-activate"), needs("systemd-socket-activate"))
+    async def test_activated(self) -> None:
+        """
+        A server that systemd starts on the first connection knows it, and
+        leaves the socket's file as it is.
+        """
+        address = os.path.join(self.directory, "app.sock")
+        activator = subprocess.Popen(
+            [
+                *("systemd-socket-activate", f"--listen={address}", "--fdname=app"),
+                *("--setenv=PYTHONPATH", sys.executable),
+                str(EXAMPLES / "activated.py"),
+            ],
+            env=environment(),
+            cwd=self.directory,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            await self.until(lambda: os.path.exists(address))
+            os.chmod(address, 0o600)
+            said = await runClient(
+                address,
+                "while True:\n"
+                "    try:\n"
+                "        peer = connect()\n"
+                "        break\n"
+                "    except ConnectionRefusedError:\n"
+                "        time.sleep(0.01)\n"
+                "print(os.getpid(), readAll(peer).decode())",
+            )
+        finally:
+            activator.terminate()
+            activator.wait()
+        pid, _, said = said.partition(" ")
+        self.assertEqual(said.strip(), f"uid={os.geteuid()} pid={pid}")
+        self.assertEqual(os.stat(address).st_mode & 0o777, 0o600)
+
+    @skipIf(needs("curl") or noKlein, needs("curl") or noKlein)
+    async def test_kleinsite(self) -> None:
+        """
+        klein works unchanged.
+        """
+        shown = await self.curl(await self.start("kleinsite.py"), "localhost/hello")
+        self.assertIn(f"Hello, uid={os.geteuid()} ", shown)
+
+
 class ReadmeTests(SynchronousTestCase):
     """
     Tests for the README.
@@ -184,7 +389,8 @@ class ReadmeTests(SynchronousTestCase):
         No example is without a test.
         """
         names = {each.stem for each in EXAMPLES.glob("*.py")}
-        tests = {name[5:] for name in dir(ExampleTests) if name.startswith("test_")}
+        names_ = [*dir(ExampleTests), *dir(FrameworkTests)]
+        tests = {name[5:] for name in names_ if name.startswith("test_")}
         self.assertEqual(names - tests, set())
 
     def test_python(self) -> None:
