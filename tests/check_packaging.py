@@ -4,6 +4,7 @@ each way and asks twistd for the plugin.  C{python tests/check_packaging.py DIR}
 from the top of the checkout.
 """
 
+import os
 import subprocess
 import sys
 import tarfile
@@ -12,12 +13,31 @@ import zipfile
 from pathlib import Path
 
 PLUGIN = "twisted/plugins/twisted_peercred_plugin.py"
-ASK = (
-    "from twisted.plugin import getPlugins\n"
-    "from twisted.application.service import IServiceMaker\n"
-    "print(sum(p.tapname == 'peercred-echo' for p in getPlugins(IServiceMaker)))\n"
-    "print(sum(p.tapname == 'web' for p in getPlugins(IServiceMaker)))\n"
-)
+#: How often each plugin is found; Twisted's own too, which ours must not hide.
+ASK = """
+from twisted.application.service import IServiceMaker
+from twisted.cred.strcred import ICheckerFactory
+from twisted.internet.interfaces import IStreamClientEndpointStringParserWithReactor
+from twisted.internet.interfaces import IStreamServerEndpointStringParser
+from twisted.plugin import getPlugins
+
+for interface, attribute, names in (
+    (IServiceMaker, "tapname", ["peercred-echo", "peercred-manhole", "web"]),
+    (IStreamServerEndpointStringParser, "prefix", ["peercred", "systemd"]),
+    (IStreamClientEndpointStringParserWithReactor, "prefix", ["peercred", "tls"]),
+    (ICheckerFactory, "authType", ["peercred", "memory"]),
+):
+    found = [getattr(each, attribute) for each in getPlugins(interface)]
+    print(*map(found.count, names))
+"""
+FOUND = "1 1 1\n1 1\n1 1\n1 1\n"
+#: The plugin file imports nothing that not every machine has.
+LIGHT = """
+import sys, twisted.plugins.twisted_peercred_plugin
+print([each for each in sys.modules
+    if each in ("twisted.internet.endpoints", "twisted.conch", "OpenSSL")
+    or each.endswith("reactor")])
+"""
 
 
 def run(*command: object, **options: object) -> str:
@@ -98,11 +118,36 @@ def checkInstall(directory: Path, *arguments: object) -> None:
     before = files()
     run(python, "-m", "pip", "install", "--quiet", *arguments)
     counts = run(python, "-W", "error", "-c", ASK, cwd=directory)
-    if counts.split() != ["1", "1"]:
+    if counts != FOUND:
         raise SystemExit(f"pip install {arguments}: plugins found: {counts!r}")
+    light = run(python, "-W", "error", "-c", LIGHT, cwd=directory)
+    if light != "[]\n":
+        raise SystemExit(f"pip install {arguments}: imports too much: {light!r}")
     run(python, "-m", "pip", "uninstall", "--quiet", "--yes", "twisted_peercred")
     if files() != before:
         raise SystemExit(f"pip uninstall left {files() ^ before}")
+
+
+def checkTarget(directory: Path, wheel: Path) -> None:
+    """
+    After pip install --target into a folder of its own, beside a Twisted that
+    is somewhere else, twistd finds the plugins.
+    """
+    venv.create(directory, with_pip=True)
+    python = directory / "bin" / "python"
+    run(python, "-m", "pip", "install", "--quiet", "Twisted", "zope.interface")
+    target = directory / "target"
+    run(
+        *(python, "-m", "pip", "install", "--quiet", "--no-deps"),
+        *("--target", target, wheel),
+    )
+    found = run(
+        *(python, "-W", "error", "-c", ASK),
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": str(target)},
+    )
+    if found != FOUND:
+        raise SystemExit(f"pip install --target: plugins found: {found!r}")
 
 
 def main() -> None:
@@ -119,7 +164,8 @@ def main() -> None:
     checkInstall(scratch / "wheel", wheel)
     checkInstall(scratch / "sdist", source)
     checkInstall(scratch / "editable", "--editable", ".")
-    print("wheel, sdist and editable install are good")
+    checkTarget(scratch / "target", wheel)
+    print("wheel, sdist, editable and --target installs are good")
 
 
 if __name__ == "__main__":
