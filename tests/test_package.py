@@ -67,6 +67,30 @@ class PackageTests(SynchronousTestCase):
         )
         self.assertEqual(done.stdout, "[]\n", done.stderr)
 
+    def test_plugins(self) -> None:
+        """
+        Neither does the plugin file, which has instances and nothing else:
+        twistd shows a traceback where it cannot be imported.
+        """
+        code = (
+            "import sys, twisted.plugins.twisted_peercred_plugin as plugins\n"
+            "print([each for each in sys.modules if each.endswith('reactor')"
+            " or each in ('twisted.internet.endpoints', 'twisted.conch', 'OpenSSL')])\n"
+            "print(sorted(each for each in vars(plugins) if each.startswith('peer')))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-Wall", "-c", code],
+            env=environment(),
+            capture_output=True,
+            text=True,
+        )
+        names = ["Checker", "Client", "Echo", "Manhole", "Server"]
+        self.assertEqual(
+            done.stdout,
+            f"[]\n{[f'peercred{each}' for each in names]}\n",
+            done.stderr,
+        )
+
     def test_kernelsAreFreeOfTwisted(self) -> None:
         """
         No module of the kernels imports anything of Twisted's.
