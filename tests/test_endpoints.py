@@ -2,6 +2,7 @@
 Tests for L{twisted_peercred.endpoints}.
 """
 
+import json
 import os
 import signal
 import socket
@@ -40,8 +41,10 @@ from twisted_peercred.endpoints import (
     PeerCredentialsServerParser,
 )
 from twisted_peercred.listening import pathToBind
+from twisted_peercred.strings import SERVER_KEYWORDS
 
 from .support import LiveTestCase, RememberingFactory, environment, needsRoot
+from .test_socketfile import WATCHER
 
 serverFromString = endpoints.serverFromString
 clientFromString = endpoints.clientFromString
@@ -142,8 +145,8 @@ class StringTests(SynchronousTestCase):
         Any other endpoint's parser gets the same arguments, whatever is in
         them: keywords too may be any text.
         """
-        own = ("capture", "rules", "timeout", "sync", "abstract", "user", "group")
-        kwargs = {name: each for name, each in kwargs.items() if name not in own}
+        for own in SERVER_KEYWORDS:
+            kwargs.pop(own, None)
 
         def quoted(text):
             return "".join(f"\\{each}" if each in ":=\\" else each for each in text)
@@ -415,6 +418,67 @@ class ListenTests(LiveTestCase):
             await port.stopListening()
             self.assertEqual(os.listdir(self.directory), ["s"])
             os.unlink(self.path)
+
+    @skipIf(needsRoot, needsRoot)
+    async def test_stopUnprivileged(self) -> None:
+        """
+        One that may not remove its file any more, having dropped its
+        privileges, stops as well, and says so.
+        """
+        port = await self.start()
+        os.seteuid(1000)
+        try:
+            await port.stopListening()
+        finally:
+            os.seteuid(0)
+        said = [each for each in self.events if "Cannot" in str(each.get("log_format"))]
+        self.assertEqual(len(said), 2)
+        self.assertEqual(sorted(os.listdir(self.directory)), ["s", "s.lock"])
+        await self.start()
+
+    async def watch(self, prefix: str, times: int) -> tuple[set, int]:
+        """
+        Listen again and again while another user's process looks, and tries
+        to connect.
+
+        @return: the modes and owners that it saw, and how often it could.
+        """
+        watcher = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", WATCHER, self.path, "1005"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert watcher.stdout is not None
+        self.assertEqual(watcher.stdout.readline(), b"ready\n")
+        umask = os.umask(0)
+        try:
+            for _ in range(times):
+                endpoint = serverFromString(
+                    reactor, f"{prefix}unix:{self.path}:mode=660"
+                )
+                port = await endpoint.listen(self.wrapped)
+                await port.stopListening()
+        finally:
+            os.umask(umask)
+            said, _ = watcher.communicate()
+        seen, connected = json.loads(said)
+        return {tuple(each) for each in seen}, connected
+
+    @skipIf(needsRoot, needsRoot)
+    async def test_watched(self) -> None:
+        """
+        Whatever the umask, another process never sees the file wider than it
+        is at last, nor can a stranger connect in between (THREATS A10); a
+        stock endpoint's file it does see.
+        """
+        seen, connected = await self.watch("peercred:group=1002:user=1001:", 300)
+        self.assertEqual(connected, 0)
+        final = (0o660, 1001, 1002)
+        self.assertIn(final, seen)
+        self.assertEqual([each for each in seen - {final} if each[0] & 0o177], [])
+        wider = set()
+        while not any(mode & 0o117 for mode, _, _ in wider):
+            wider, _ = await self.watch("", 300)
 
     @skipIf(needsRoot, needsRoot)
     async def test_owner(self) -> None:

@@ -305,13 +305,15 @@ class ServiceTests(LiveTestCase):
         address = os.path.join(self.directory, "m")
         options = Options()
         options.parseOptions(["--endpoint", f"unix:{address}:mode=600"])
-        service = makeService(options)
-        service.privilegedStartService()
-        service.startService()
-        self.assertEqual(os.stat(address).st_mode & 0o777, 0o600)
-        await service.stopService()
-        self.assertFalse(os.path.exists(address))
-        await service.stopService()
+        for privileged in (True, False):
+            service = makeService(options)
+            if privileged:
+                service.privilegedStartService()
+            service.startService()
+            self.assertEqual(os.stat(address).st_mode & 0o777, 0o600)
+            await service.stopService()
+            self.assertFalse(os.path.exists(address))
+            await service.stopService()
 
     def test_cannotListen(self) -> None:
         """
@@ -357,7 +359,10 @@ class ExtraTests(SynchronousTestCase):
         Where it is missing, one line says what to install.
         """
         self.patch(sys, "modules", {**sys.modules, "twisted.conch": None})
+        self.assertRaises(ImportError, ManholeFactory)
+        options = Options()
+        options.parseOptions([])
         with self.assertRaises(CannotStart) as raised:
-            ManholeFactory()
+            makeService(options)
         self.assertIn("pip install 'twisted_peercred[manhole]'", str(raised.exception))
         self.assertNotIn("\n", str(raised.exception))

@@ -37,11 +37,14 @@ from twisted.internet import tcp, unix
 from twisted.internet.address import UNIXAddress
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamServerEndpoint, ITransport
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from .errors import CredentialsUnsupported
 from .socketfile import SocketFile, isAbstract, refusedAbstract
 from .transport import CredentialedServer
+
+_log = Logger()
 
 
 def findStartingPort() -> tcp.Port | None:
@@ -142,14 +145,20 @@ def _keepAdopted(port: unix.Port) -> None:
 def _stop(port: unix.Port, reason: Failure) -> None:
     """
     What C{unix.Port.connectionLost} does, but for a file that is not the
-    port's.
+    port's, or that this process may not remove any more.
     """
     sock = port.socket
-    if isinstance(sock, SocketFile) and sock.ownsFile(sock.getsockname()):
-        unix.Port.connectionLost(port, reason)
-        return
+    assert isinstance(sock, SocketFile)
+    path = sock.getsockname()
+    try:
+        sock.removeFile(path)
+    except OSError as problem:
+        _log.warn("Cannot remove {path!r}: {problem}", path=path, problem=problem)
     if port.lockFile is not None:
-        port.lockFile.unlock()
+        try:
+            port.lockFile.unlock()
+        except (OSError, ValueError) as problem:
+            _log.warn("Cannot unlock {port}: {problem}", port=port, problem=problem)
     tcp.Port.connectionLost(port, reason)
 
 

@@ -44,7 +44,7 @@ class ManholeFactory(Factory):
     Makes prompts.
 
     @param namespace: the names that each of them begins with.
-    @raise CannotStart: C{twisted.conch} is not there.
+    @raise ImportError: C{twisted.conch} is not there.
     """
 
     def __init__(self, namespace: dict[str, Any] | None = None) -> None:
@@ -52,8 +52,8 @@ class ManholeFactory(Factory):
             from twisted.conch import manhole, telnet
             from twisted.conch.insults import insults
         except ImportError as problem:
-            raise CannotStart(
-                f"peercred-manhole: needs twisted.conch ({problem}): pip install"
+            raise ImportError(
+                f"needs twisted.conch ({problem}): pip install"
                 " 'twisted_peercred[manhole]'"
             ) from problem
 
@@ -119,6 +119,15 @@ class EndpointService(service.Service):
             failures[0].raiseException()
         self._listening = listening
 
+    def startService(self) -> None:
+        """
+        @see: L{service.IService.startService}
+        """
+        super().startService()
+        if self._listening is None:
+            # twist, unlike twistd, has no privileges to drop.
+            self.privilegedStartService()
+
     def stopService(self) -> Deferred[None] | None:
         """
         @see: L{service.IService.stopService}
@@ -172,7 +181,10 @@ def makeService(options: Options) -> service.IService:
     """
     from twisted.internet import reactor
 
-    factory = ManholeFactory({})
+    try:
+        factory = ManholeFactory({})
+    except ImportError as problem:
+        raise CannotStart(f"peercred-manhole: {problem}") from problem
     description = options["endpoint"]
     return StartingService(
         "peercred-manhole",

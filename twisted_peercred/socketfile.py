@@ -93,7 +93,7 @@ class SocketFile(socket.socket):
             os.unlink(path)
             raise
 
-    def ownsFile(self, path: bytes) -> bool:
+    def ownsFile(self, path: bytes | str) -> bool:
         """
         Whether the file that was made is still in its place.
         """
@@ -101,6 +101,15 @@ class SocketFile(socket.socket):
             return self._file is not None and self._file == _identity(path)
         except FileNotFoundError:
             return False
+
+    def removeFile(self, path: bytes | str) -> None:
+        """
+        Remove the file that was made, if it is still in its place.
+
+        @raise OSError: this process may not.
+        """
+        if self.ownsFile(path):
+            os.unlink(path)
 
 
 def isAbstract(address: bytes | str) -> bool:
@@ -169,7 +178,7 @@ def clearLock(path: bytes) -> None:
         os.unlink(lock)
 
 
-def _identity(path: bytes) -> tuple[int, int]:
+def _identity(path: bytes | str) -> tuple[int, int]:
     found = os.lstat(path)
     return found.st_dev, found.st_ino
 
