@@ -1,5 +1,6 @@
 """
-Tests for L{twisted_peercred.web} and L{twisted_peercred.forwarded}.
+Tests for L{twisted_peercred.web}, L{twisted_peercred.proxy} and
+L{twisted_peercred.forwarded}.
 """
 
 import json

@@ -27,9 +27,9 @@ from twisted.web.resource import IResource
 from twisted.web.wsgi import WSGIResource
 from zope.interface import implementer, provider
 
-from .forwarded import TrustedProxy, foldedName, whenKnown
 from .interfaces import IPeerCredentials
 from .names import accountName
+from .proxy import TrustedProxy, foldedName, whenKnown
 
 __all__ = [
     "PeerAuthSessionWrapper",
