@@ -2,6 +2,7 @@
 Tests for L{twisted_peercred.checkers}.
 """
 
+import io
 import os
 import pwd
 import threading
@@ -284,6 +285,22 @@ class StrcredTests(SynchronousTestCase):
         options.parseOptions(["--auth", "peercred:any"])
         (checker,) = options["credCheckers"]
         self.assertIsInstance(checker, PeerCredentialsChecker)
+
+    def test_help(self) -> None:
+        """
+        C{--help-auth-type peercred} teaches how it is used.
+        """
+
+        class Options(usage.Options, AuthOptionMixin):
+            supportedInterfaces = (IPeerCredentials,)
+            authOutput = io.StringIO()
+
+        with self.assertRaises(SystemExit):
+            Options().parseOptions(["--help-auth-type", "peercred"])
+        shown = Options.authOutput.getvalue()
+        self.assertIn("ArgString format: Rules: who may log in", shown)
+        self.assertIn("--auth peercred:group/staff ", shown)
+        self.assertNotIn("WARNING", shown)
 
     def test_mistakes(self) -> None:
         """

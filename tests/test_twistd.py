@@ -17,7 +17,11 @@ from twisted.protocols.ftp import FTPFactory, FTPRealm
 
 from .support import LiveTestCase, environment, needsRoot, runClient
 
-noConch = "" if find_spec("cryptography") else "needs Twisted[conch]"
+noConch = (
+    ""
+    if all(map(find_spec, ("appdirs", "bcrypt", "cryptography")))
+    else "needs Twisted[conch]"
+)
 
 TWISTD = "from twisted.scripts.twistd import run; run()"
 TWIST = "from twisted.application.twist._twist import Twist; Twist.main()"
