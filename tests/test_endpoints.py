@@ -511,6 +511,8 @@ class ListenTests(LiveTestCase):
                 env=environment(),
                 stdout=subprocess.PIPE,
             )
+            self.addCleanup(server.wait)
+            self.addCleanup(server.kill)
             assert server.stdout is not None
             self.assertEqual(server.stdout.readline(), b"ready\n")
             await self.assertCannotListen("a server is using it")
