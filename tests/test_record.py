@@ -345,6 +345,29 @@ class EventTests(LiveTestCase):
         event["log_failure"].trap(ZeroDivisionError)
         self.flushLoggedErrors(ZeroDivisionError)
 
+    async def test_keepsNoConnection(self) -> None:
+        """
+        An observer that keeps a refusal's event does not keep the connection
+        with it: no exception in it has a traceback, whose frames would.
+        """
+
+        class Raising:
+            def decide(self, identity):
+                raise ZeroDivisionError()
+
+        for options in ({"policy": Raising()}, {"syncWord": b"word"}):
+            address, _ = self.serve(**options)
+            peer = self.connect(address)
+            peer.send(b"wrong")
+            await self.closed(peer)
+            (event,) = [each for each in self.events if each.get("what") == "refused"]
+            problem = event["error"]
+            while problem is not None:
+                self.assertIsNone(problem.__traceback__)
+                problem = problem.__cause__
+            self.flushLoggedErrors(ZeroDivisionError)
+            self.events.clear()
+
     async def test_noProtocol(self) -> None:
         """
         A wrapped factory that gives no protocol has refused; what it raised is

@@ -182,10 +182,17 @@ def refused(
     """
     of = problem if isinstance(problem, PeerRefused) else None
     level, fault = LogLevel.warn, {}
-    if isinstance(problem.__cause__, Exception) and of is not None:
+    cause = problem.__cause__
+    if isinstance(cause, Exception) and of is not None:
         # Not the peer's fault, but that of a policy or a factory.
         level = LogLevel.critical
-        fault["log_failure"] = Failure(problem.__cause__)
+        fault["log_failure"] = Failure(cause)
+        fault["log_failure"].cleanFailure()
+    # An observer may keep the event, and the frames of a traceback would keep
+    # the connection.
+    for each in (problem, cause):
+        if each is not None:
+            each.with_traceback(None)
     _log.emit(
         level,
         "Refused connection {serial} from {address!r}: {error}",

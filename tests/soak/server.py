@@ -61,9 +61,10 @@ class Counts(LineReceiver):
 
     delimiter = b"\n"
 
-    def __init__(self, reactor, factories) -> None:
+    def __init__(self, reactor, factories, kinds) -> None:
         self.reactor = reactor
         self.factories = factories
+        self.kinds = kinds
 
     def lineReceived(self, line: bytes) -> None:
         gc.collect()
@@ -73,7 +74,9 @@ class Counts(LineReceiver):
             "descriptors": len(os.listdir("/proc/self/fd")),
             "delayedCalls": len(self.reactor.getDelayedCalls()),
             "readers": len(self.reactor.getReaders()),
-            "objects": len(gc.get_objects()),
+            "connections": sum(
+                isinstance(each, self.kinds) for each in gc.get_objects()
+            ),
             "KiB": pages * os.sysconf("SC_PAGESIZE") // 1024,
             "waiting": sum(len(each._waiting) for each in self.factories),
             "users": sum(len(each._slots) for each in self.factories),
@@ -94,7 +97,9 @@ def main() -> None:
     from twisted.internet.task import LoopingCall
 
     from twisted_peercred import Capture, CredentialedUNIXServerFactory
+    from twisted_peercred.arrival import Arrival
     from twisted_peercred.policyfile import PolicyFile
+    from twisted_peercred.transport import CredentialedServer
 
     path = os.path.join(directory, "rules")
 
@@ -128,7 +133,8 @@ def main() -> None:
         )
         reactor.listenUNIX(os.path.join(directory, capture.value), factories[-1])
     LoopingCall(reload).start(0.1)
-    StandardIO(Counts(reactor, factories))
+    kinds = (Arrival, CredentialedServer, Echo)
+    StandardIO(Counts(reactor, factories, kinds))
     reactor.run()
 
 
