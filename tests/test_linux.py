@@ -147,7 +147,7 @@ class LinuxTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        self.kernel = Linux("x86_64")
+        self.kernel = self.namespace()
 
     def namespace(self, uidMap=INITIAL_MAP, gidMap=INITIAL_MAP, overflow="65534"):
         """
@@ -201,6 +201,86 @@ class LinuxTests(SynchronousTestCase):
             self.assertIsNone(peer.groups)
             self.assertIsNone(peer.securityLabel)
 
+    def test_kept(self) -> None:
+        """
+        The same answers are the same object, others never are; what is kept is
+        bounded.
+        """
+        first = self.connection(_59=struct.pack("I", 4))
+        self.assertIs(self.connection(_59=struct.pack("I", 4)), first)
+        for other in (
+            self.connection(_59=struct.pack("I", 5)),
+            self.connection(_59=OSError(92, "ENOPROTOOPT")),
+            self.connection(_59=struct.pack("I", 4), _31=b"label"),
+            self.connection(cred=ucred(8, 1000, 100), _59=struct.pack("I", 4)),
+        ):
+            self.assertNotEqual(other, first)
+        for pid in range(1, 2 * linux.KEPT):
+            self.assertEqual(self.connection(cred=ucred(pid, 1000, 100)).pid, pid)
+            self.assertLessEqual(len(self.kernel._kept), linux.KEPT)
+
+    def test_keptMessages(self) -> None:
+        """
+        So with messages; of each capture by itself.
+        """
+
+        def credentials(capture):
+            message = credentialsMessage(b"x", ucred(7, 1000, 100))
+            sock = RecordedSocket(messages=[message])
+            return self.kernel.receiveMessage(sock, 1, False, capture).credentials
+
+        for capture in (Capture.FIRST_MESSAGE, Capture.EVERY_MESSAGE):
+            self.assertIs(credentials(capture), credentials(capture))
+            self.assertIs(credentials(capture).capture, capture)
+
+    def test_notKept(self) -> None:
+        """
+        An ID whose meaning hangs on the namespace's map is looked up there each
+        time: it may be written later (user_namespaces(7)).
+        """
+        for cred, groups in (
+            (ucred(7, 65534, 5), b""),
+            (ucred(7, 5, 65534), b""),
+            (ucred(7, 5, 5), struct.pack("I", 65534)),
+        ):
+            kernel = self.namespace()
+            self.connection(kernel, cred, _59=groups)
+            for name in ("uid_map", "gid_map"):
+                with open(os.path.join(kernel._proc, "self", name), "w") as file:
+                    file.write("0 1000 10\n")
+            if groups:
+                self.assertIsNone(self.connection(kernel, cred, _59=groups).groups)
+            else:
+                self.assertRaises(
+                    CredentialsUnavailable, self.connection, kernel, cred, _59=groups
+                )
+
+    def test_noLabels(self) -> None:
+        """
+        Where no security module labels this process, which is told by EINVAL
+        (proc_pid_attr(5)), no socket is asked for a label.
+        """
+
+        class Unlabelled(Linux):
+            attribute: str | OSError = OSError(errno.EINVAL, "Invalid argument")
+
+            def _read(self, name: str) -> str:
+                if name != "self/attr/current":
+                    return super()._read(name)
+                if isinstance(self.attribute, OSError):
+                    raise self.attribute
+                return self.attribute
+
+        self.assertIsNone(
+            self.connection(Unlabelled("x86_64"), _31=b"label").securityLabel
+        )
+        for attribute in ("unconfined\n", OSError(errno.EACCES, "Permission denied")):
+            Unlabelled.attribute = attribute
+            self.assertEqual(
+                self.connection(Unlabelled("x86_64"), _31=b"label").securityLabel,
+                b"label",
+            )
+
     def test_unknownArchitecture(self) -> None:
         """
         Without a number for the option there are no credentials, and no groups.
@@ -234,7 +314,7 @@ class LinuxTests(SynchronousTestCase):
         peer = self.connection(_59=tooSmall, _31=tooSmall)
         self.assertEqual(peer.groups, tuple(range(300)))
         self.assertIsNone(peer.securityLabel)
-        self.assertEqual(calls, [(31, 1024), (59, 4 * 65536)])
+        self.assertEqual(calls, [(59, 4 * 65536), (31, 1024)])
 
     def test_longGetsockopt(self) -> None:
         """

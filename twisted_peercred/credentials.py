@@ -34,6 +34,10 @@ class Capture(Enum):
     connection.
     """
 
+    # Members are one of a kind, and keys of what is looked up for each message;
+    # Enum's own hash is written in Python.
+    __hash__ = object.__hash__
+
 
 @implementer(IPeerCredentials)
 @dataclass(frozen=True, kw_only=True, slots=True)

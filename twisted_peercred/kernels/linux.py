@@ -30,7 +30,8 @@ import re
 import socket
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from functools import lru_cache
+from typing import NamedTuple, TypeAlias
 
 from ..credentials import Capture, PeerCredentials
 from ..errors import (
@@ -54,10 +55,17 @@ GROUPS_SIZE = 4 * 65536
 #: /proc/sys/kernel/overflowuid and overflowgid say otherwise.
 OVERFLOW_ID = 65534
 
+#: How many answers are kept together with what they mean.
+KEPT = 256
+
 CREDENTIALS_ROOM = socket.CMSG_SPACE(UCRED_SIZE)
 #: Room for SCM_MAX_FD (253, C{net/scm.h}) descriptors and any control message
 #: that an option set by somebody else may add: what stock Twisted offers.
 DESCRIPTORS_ROOM = socket.CMSG_SPACE(4096)
+
+
+#: What the kernel answered, and what else decides what it means.
+Answers: TypeAlias = tuple[object, ...]
 
 
 class Options(NamedTuple):
@@ -125,6 +133,8 @@ def decodeCredentials(data: bytes, byteOrder: str = "=") -> tuple[int, int, int]
     return pid, uid, gid
 
 
+# Connections are many, users few.
+@lru_cache(maxsize=128)
 def decodeGroups(data: bytes, gid: int, byteOrder: str = "=") -> tuple[int, ...]:
     """
     The answer of C{SO_PEERGROUPS}, completed with the primary group.
@@ -173,13 +183,32 @@ class Linux:
             self._overflowID("overflowuid"),
             self._overflowID("overflowgid"),
         }
+        self._kept: dict[Answers, PeerCredentials] = {}
+        self._peerSec = self.options.peerSec if self._mayLabel() else None
+
+    def _read(self, name: str) -> str:
+        with open(f"{self._proc}/{name}") as file:
+            return file.read()
 
     def _overflowID(self, name: str) -> int:
         try:
-            with open(f"{self._proc}/sys/kernel/{name}") as file:
-                return int(file.read())
+            return int(self._read(f"sys/kernel/{name}"))
         except OSError:
             return OVERFLOW_ID
+
+    def _mayLabel(self) -> bool:
+        """
+        Whether there may be a security module with labels.  One that labels
+        sockets labels processes (SELinux, Smack, AppArmor), and modules are
+        there from the kernel's start or never; so where this process can have
+        no label, no connection need be asked for one.
+        """
+        try:
+            self._read("self/attr/current")
+        except OSError as error:
+            # "No module has such an attribute" (proc_pid_attr(5)).
+            return error.errno != errno.EINVAL
+        return True
 
     def checkCapture(self, capture: Capture) -> None:
         ours, theirs = socket.socketpair()
@@ -211,49 +240,63 @@ class Linux:
             self.options = self.options._replace(passRights=None)
 
     def connectionCredentials(self, sock: socket.socket) -> PeerCredentials:
-        if self.options.peerCred is None:
+        options = self.options
+        if options.peerCred is None:
             raise CredentialsUnavailable("SO_PEERCRED has no known number here")
         try:
-            answer = sock.getsockopt(
-                socket.SOL_SOCKET, self.options.peerCred, UCRED_SIZE
-            )
+            answer = sock.getsockopt(socket.SOL_SOCKET, options.peerCred, UCRED_SIZE)
         except OSError as error:
             raise CredentialsUnavailable(f"SO_PEERCRED: {error}") from error
+        groups = label = None
+        if options.peerGroups is not None:
+            groups = self._getsockopt(sock, options.peerGroups, GROUPS_SIZE)
+        if self._peerSec is not None:
+            label = self._getsockopt(sock, self._peerSec, GETSOCKOPT_LIMIT)
+        answers = (answer, groups, label)
+        return self._kept.get(answers) or self._keep(
+            answers, self._decodeConnection(*answers)
+        )
+
+    def _decodeConnection(
+        self, answer: bytes, groups: bytes | None, label: bytes | None
+    ) -> PeerCredentials:
         pid, uid, gid = decodeCredentials(answer)
-        if uid in self._overflow or gid in self._overflow:
-            self._requireMapped(uid, gid)
-        label = self._getsockopt(sock, self.options.peerSec, GETSOCKOPT_LIMIT)
+        self._requireMapped(uid, gid)
         return PeerCredentials(
             uid=uid,
             gid=gid,
-            groups=self._groups(sock, gid),
+            groups=None if groups is None else self._mappedGroups(groups, gid),
             securityLabel=None if label is None else label.rstrip(b"\0"),
             pid=pid or None,
         )
 
-    def _groups(self, sock: socket.socket, gid: int) -> tuple[int, ...] | None:
+    def _mappedGroups(self, answer: bytes, gid: int) -> tuple[int, ...] | None:
         """
         All groups, or L{None} where one of them has no number here.
         """
-        answer = self._getsockopt(sock, self.options.peerGroups, GROUPS_SIZE)
-        if answer is None:
-            return None
         groups = decodeGroups(answer, gid)
-        if not self._overflow.isdisjoint(groups) and not self._areMapped(
-            self._overflow.intersection(groups), "gid"
-        ):
+        suspect = self._overflow.intersection(groups)
+        if suspect and not self._areMapped(suspect, "gid"):
             return None
         return groups
 
-    def _getsockopt(
-        self, sock: socket.socket, option: int | None, limit: int
-    ) -> bytes | None:
+    def _keep(self, answers: Answers, known: PeerCredentials) -> PeerCredentials:
+        """
+        Have the same answers make the same object next time: a process that
+        connects or writes once most often does so again.  But not where it
+        takes a look at this namespace to tell what they mean.
+        """
+        if self._overflow.isdisjoint((known.uid, known.gid, *(known.groups or ()))):
+            if len(self._kept) >= KEPT:
+                self._kept.clear()
+            self._kept[answers] = known
+        return known
+
+    def _getsockopt(self, sock: socket.socket, option: int, limit: int) -> bytes | None:
         """
         An answer of any length, or L{None} where there is none: the kernel is
         too old, has no security module, or may not be asked.
         """
-        if option is None:
-            return None
         try:
             return sock.getsockopt(socket.SOL_SOCKET, option, GETSOCKOPT_LIMIT)
         except OSError as error:
@@ -266,8 +309,13 @@ class Linux:
         # first; descriptors that do not fit in a look are neither installed
         # nor lost.
         data, ancillary, _, _ = sock.recvmsg(1, CREDENTIALS_ROOM, socket.MSG_PEEK)
+        if data and len(ancillary) == 1:
+            known = self._kept.get((ancillary[0], capture))
+            if known is not None:
+                return Message(data, known, [])
         credentials, descriptors = self._sort(ancillary)
-        closeAll(descriptors)
+        if descriptors:
+            closeAll(descriptors)
         return Message(data, self._writer(data, credentials, capture), [])
 
     def receiveMessage(
@@ -279,6 +327,11 @@ class Linux:
     ) -> Message:
         room = DESCRIPTORS_ROOM if descriptors else CREDENTIALS_ROOM
         data, ancillary, flags, _ = sock.recvmsg(size, room)
+        if data and len(ancillary) == 1 and not flags:
+            # As it mostly is: credentials alone, and known ones.
+            known = self._kept.get((ancillary[0], capture))
+            if known is not None:
+                return Message(data, known, [])
         credentials, received = self._sort(ancillary)
         try:
             # Without room for descriptors their loss is what was asked for.
@@ -293,7 +346,7 @@ class Linux:
         except PeerCredentialsError:
             closeAll(received)
             raise
-        if not descriptors:
+        if received and not descriptors:
             closeAll(received)
             received = []
         return Message(data, writer, received)
@@ -352,12 +405,18 @@ class Linux:
             # The end of the stream comes with credentials of zeros, which
             # would be root.
             return None
-        if len(set(credentials)) != 1:
+        if len(credentials) != 1 and len(set(credentials)) != 1:
             raise CredentialsUnavailable(
                 f"{len(credentials)} credentials came with a message: SO_PASSCRED"
                 " is not set, or a sandbox rewrites messages"
             )
-        pid, uid, gid = decodeCredentials(credentials[0])
+        return self._keep(
+            ((socket.SOL_SOCKET, SCM_CREDENTIALS, credentials[0]), capture),
+            self._decodeMessage(credentials[0], capture),
+        )
+
+    def _decodeMessage(self, answer: bytes, capture: Capture) -> PeerCredentials:
+        pid, uid, gid = decodeCredentials(answer)
         if pid == 0 and uid in self._overflow and gid in self._overflow:
             raise CredentialsUnavailable(
                 "a placeholder came instead of credentials: the message was"
@@ -368,8 +427,7 @@ class Linux:
                 "the credentials are all zeros, which is root of a PID namespace"
                 " that this one cannot see, or nobody: use Capture.CONNECT for it"
             )
-        if uid in self._overflow or gid in self._overflow:
-            self._requireMapped(uid, gid)
+        self._requireMapped(uid, gid)
         return PeerCredentials(uid=uid, gid=gid, pid=pid or None, capture=capture)
 
     def _requireMapped(self, uid: int, gid: int) -> None:
@@ -429,8 +487,7 @@ class Linux:
         # no ID: the map can be written, and the namespace changed, while a
         # server runs.  Two lines of this process's own proc(5), no disk.
         try:
-            with open(f"{self._proc}/self/{name}_map") as file:
-                mapping = file.read()
+            mapping = self._read(f"self/{name}_map")
         except OSError:
             return False
         return all(isMapped(number, mapping) for number in numbers)
