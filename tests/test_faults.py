@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted_peercred import Capture, PeerCredentialsError
 from twisted_peercred.kernels import thisKernel
 from twisted_peercred.kernels.linux import optionsOf
+from twisted_peercred.listening import StampedServer
 
 from .support import (
     LiveTestCase,
@@ -161,6 +162,9 @@ class FaultTests(LiveTestCase):
         """
         Have each call fail with each error.
         """
+        # As for a connection that was made before the port was ours, which
+        # takes one call more.
+        self.patch(StampedServer, "stamped", False)
         places = set()
         # The whole list takes its time.
         for number in ERRORS[:: 9 if needsLongRun else 1]:

@@ -21,7 +21,11 @@ from twisted_peercred import (
     CredentialsUnsupported,
 )
 from twisted_peercred.kernels import thisKernel
-from twisted_peercred.listening import adoptTransport, findStartingPort
+from twisted_peercred.listening import (
+    AcceptedServer,
+    adoptTransport,
+    findStartingPort,
+)
 from twisted_peercred.transport import CredentialedServer
 
 from .support import LiveTestCase, RememberingFactory
@@ -109,6 +113,28 @@ class TwistedTests(LiveTestCase):
         self.connect(self.listen(factory))
         await self.until(lambda: "transport" in factory.calls)
 
+    def test_attributes(self) -> None:
+        """
+        What C{unix.Server.__init__} sets is what ours sets, to the same values,
+        but for the two texts that it has no use for.
+        """
+        left, right = socket.socketpair()
+        port = unix.Port(os.path.join(self.directory, "s"), Factory(), reactor=reactor)
+        with left, right:
+            for name in ("", "/a/name", b"\0abstract"):
+                found = []
+                for kind in (unix.Server, AcceptedServer):
+                    made = kind(left, Protocol(), name, port, 7, reactor)
+                    found.append({**vars(made)})
+                    reactor.removeReader(made)
+                stock, ours = found
+                for text in ("repstr", "logstr"):
+                    del stock[text]
+                self.assertEqual(set(ours), set(stock))
+                for attribute in ("protocol", "fileno"):
+                    self.assertIs(type(ours.pop(attribute)), type(stock.pop(attribute)))
+                self.assertEqual(ours, stock)
+
 
 class PortTests(LiveTestCase):
     """
@@ -194,7 +220,7 @@ class PortTests(LiveTestCase):
             await self.made(factory.wrappedFactory, 2)
             self.assertEqual(
                 {type(each.transport) for each in factory.wrappedFactory.made},
-                {CredentialedServer},
+                {AcceptedServer},
             )
             for each in factory.wrappedFactory.made:
                 await self.until(lambda: each.received)

@@ -32,6 +32,7 @@ from twisted_peercred import (
 )
 from twisted_peercred.arrival import Arrival
 from twisted_peercred.kernels import thisKernel
+from twisted_peercred.listening import StampedServer
 from twisted_peercred.transport import IIdentifying
 
 from .support import (
@@ -593,6 +594,8 @@ class ConnectionTests(LiveTestCase):
         Without credentials there is no connection, whichever call does not
         give them; the next connection is served.
         """
+        # As for a connection that was made before the port was ours.
+        self.patch(StampedServer, "stamped", False)
         for broken, problem in (
             ("connectionCredentials", CredentialsUnavailable("no")),
             ("connectionCredentials", OSError(9, "bad")),

@@ -116,7 +116,7 @@ class Arrival:
         try:
             known = kernel.connectionCredentials(transport.socket)
             transport.connectionCredentials = known
-            if factory._capture is not Capture.CONNECT:
+            if factory._ofMessages and not transport.stamped:
                 # A connection that was made before the option was set has not
                 # inherited it.
                 kernel.askForMessages(transport.socket)
@@ -142,7 +142,7 @@ class Arrival:
         Who connected may go on.
         """
         factory = self._factory
-        if factory._capture is Capture.CONNECT and not factory._syncWord:
+        if not factory._ofMessages and not factory._syncWord:
             return self._handOver(known)
         result = self.readIdentity()
         if result is None and self._transport.peerCredentials is None:
@@ -299,7 +299,7 @@ class Arrival:
         factory = self._factory
         if factory._syncWord and not self._readSyncWord(transport):
             return None
-        if factory._capture is Capture.CONNECT:
+        if not factory._ofMessages:
             return transport.connectionCredentials
         if factory._syncWord:
             return self._writer
@@ -312,7 +312,7 @@ class Arrival:
         @return: whether all of it came, before the end of the stream.
         """
         factory = self._factory
-        marked = None if factory._capture is Capture.CONNECT else factory._capture
+        marked = factory._capture if factory._ofMessages else None
         while len(self._sync) < len(factory._syncWord):
             message = factory._kernel.receiveMessage(
                 transport.socket,
@@ -340,7 +340,8 @@ class Arrival:
         @return: L{None}, or why the connection has to end instead.
         """
         transport = self._transport
-        self._leave()
+        if self._deadline is not None:
+            self._leave()
         problem: Exception | None = None
         protocol = None
         try:
@@ -360,7 +361,7 @@ class Arrival:
                 transport.connectionCredentials,
                 self._decision,
             )
-        if known.capture is Capture.EVERY_MESSAGE and self._policy is not None:
+        if self._policy is not None and known.capture is Capture.EVERY_MESSAGE:
             transport.policy = self._policy
             clock: Any = self._factory._clock or transport.reactor
             transport.clock = clock

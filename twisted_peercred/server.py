@@ -91,6 +91,7 @@ class CredentialedUNIXServerFactory:
         self.wrappedFactory = wrappedFactory
         self.policy = policy
         self._capture = Capture(capture)
+        self._ofMessages = self._capture is not Capture.CONNECT
         self._timeout = timeout
         self._waiting: WaitingRoom[Arrival] = WaitingRoom(maxUnidentified)
         self._slots = None if maxPerUID is None else UserSlots(maxPerUID)
@@ -125,8 +126,9 @@ class CredentialedUNIXServerFactory:
         self._kernel.checkCapture(self._capture)
         port = findStartingPort()
         if port is not None:
-            asks = self._capture is not Capture.CONNECT
-            arrangePort(port, self, self._kernel.askForMessages if asks else None)
+            arrangePort(
+                port, self, self._kernel.askForMessages if self._ofMessages else None
+            )
         self.wrappedFactory.doStart()
 
     def doStop(self) -> None:
