@@ -11,7 +11,7 @@ PARALLEL = 2
 # How long a soak takes.
 MINUTES = 3
 
-.PHONY: demo test docs soak clean
+.PHONY: demo test docs soak bench clean
 
 demo: $(VENV)/demo
 	@$(VENV)/bin/python docs/examples/demo.py
@@ -25,6 +25,13 @@ docs: $(VENV)/tox
 
 soak: $(VENV)/demo
 	@$(VENV)/bin/python -m tests.soak --minutes $(MINUTES)
+
+bench: $(VENV)/bench
+	@$(VENV)/bin/python benchmarks/run.py
+
+$(VENV)/bench: $(VENV)/demo benchmarks/requirements.txt
+	@$(VENV)/bin/pip install -qq -r benchmarks/requirements.txt
+	@touch $@
 
 $(VENV)/demo: $(VENV)/made setup.cfg twisted_peercred/__init__.py
 	@$(VENV)/bin/pip install -qq --editable .

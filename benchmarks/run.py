@@ -1,0 +1,140 @@
+"""
+What credentials cost: C{python benchmarks/run.py}, or C{make bench}, which
+installs what is compared.
+
+Each server is a process of its own, driven by plain sockets from this one; a
+figure is CPU time of the server's process for one operation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from dataclasses import replace
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+from experiments import BUDGET, WORKS, available, crowd, memory
+from measuring import IDLE, LOOPS, Bench
+from processes import CountedServer, compileServer, raiseDescriptorLimit
+from tables import asRST, asText, budgetRows, rowsOf, wrapperRows
+
+#: Descriptors that a server needs for something else.
+SPARE = 60
+
+
+def where() -> str:
+    """
+    What was measured where, in a line.
+    """
+    versions = ", ".join(
+        f"{name} {version(name)}"
+        for name in ("Twisted", "uvloop", "cheroot")
+        if find_spec(name.lower()) is not None
+    )
+    return (
+        f"{platform.system()} {platform.release()} {platform.machine()},"
+        f" {os.cpu_count()} CPUs, Python {platform.python_version()}, {versions}"
+    )
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """
+    The command line.
+    """
+    parser = argparse.ArgumentParser(
+        prog="benchmarks/run.py",
+        description="Measure what credentials cost a server.",
+        epilog="Works: "
+        + "; ".join(
+            f"{name}: {(each.__doc__ or '').strip()}" for name, each in WORKS.items()
+        ),
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=WORKS,
+        default=list(WORKS),
+        metavar="WORK",
+        help="measure these works alone",
+    )
+    parser.add_argument(
+        "--reactor",
+        nargs="+",
+        choices=LOOPS,
+        default=list(filter(available, LOOPS)),
+        metavar="LOOP",
+        help="on these alone: " + ", ".join(LOOPS),
+    )
+    parser.add_argument("--generations", type=int, default=5, help="of servers")
+    parser.add_argument("--rounds", type=int, default=8, help="of each generation")
+    parser.add_argument(
+        "--quick", action="store_true", help="only see that it runs: figures are bad"
+    )
+    parser.add_argument(
+        "--instructions",
+        action="store_true",
+        help="count instructions of user space (valgrind) instead of CPU time",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write figures to it")
+    parser.add_argument("--rst", type=Path, metavar="FILE", help="write tables to it")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> None:
+    """
+    Measure, and show.
+    """
+    options = parse(arguments)
+    if options.instructions and not shutil.which("valgrind"):
+        raise SystemExit(
+            "--instructions needs valgrind (Debian: apt-get install valgrind)"
+        )
+    idle = min(IDLE, raiseDescriptorLimit() - SPARE)
+    loops = tuple(options.reactor)
+    figures, tables = [], []
+    with tempfile.TemporaryDirectory(prefix="bench") as name:
+        directory = Path(name)
+        compileServer(directory)
+        if options.quick:
+            bench = Bench(directory, loops, generations=1, rounds=1, scale=0.1, idle=50)
+        else:
+            bench = Bench(
+                directory, loops, options.generations, options.rounds, idle=idle
+            )
+        if options.instructions:
+            # They are all but the same each time.
+            bench = replace(
+                bench, generations=1, rounds=2, scale=0.2, server=CountedServer
+            )
+        for name in options.only:
+            work = WORKS[name]
+            if options.instructions and work in (crowd, memory):
+                continue
+            found = work(bench)
+            figures += found
+            tables.append((f"{name}: {(work.__doc__ or '').strip()}", rowsOf(found)))
+            print(asText(*tables[-1]), flush=True)
+    summary = [
+        ("The budget", budgetRows(BUDGET, figures)),
+        ("What is written today, and this", wrapperRows(figures)),
+    ]
+    for title, rows in summary:
+        print(asText(title, rows))
+    print(where())
+    if options.rst:
+        text = "\n".join(asRST(title, rows) for title, rows in summary + tables)
+        options.rst.write_text(f"Measured on {where()}.\n\n{text}")
+    if options.json:
+        facts = {"where": where(), "figures": [each.asDict() for each in figures]}
+        options.json.write_text(json.dumps(facts, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
