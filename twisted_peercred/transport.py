@@ -257,7 +257,11 @@ def _readAttributed(transport: CredentialedServer) -> ReadResult:
     except PeerCredentialsError as problem:
         return _refuse(transport, problem)
     old, new = transport.peerCredentials, message.credentials
-    if new is old or old is None or new is None or new == old:
+    if new is old and new is not None and not message.descriptors:
+        # As it mostly is.
+        transport.protocol.dataReceived(message.data)
+        return None
+    if old is None or new is None or new == old:
         return _deliver(transport, message)
     if not IPeerCredentialsReceiver.providedBy(transport.protocol):
         closeAll(message.descriptors)
