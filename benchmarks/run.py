@@ -103,7 +103,9 @@ def main(arguments: list[str]) -> None:
         directory = Path(name)
         compileServer(directory)
         if options.quick:
-            bench = Bench(directory, loops, generations=1, rounds=1, scale=0.1, idle=50)
+            bench = Bench(
+                directory, loops, generations=1, rounds=1, scale=0.1, idle=1000
+            )
         else:
             bench = Bench(
                 directory, loops, options.generations, options.rounds, idle=idle
