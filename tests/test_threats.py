@@ -13,6 +13,7 @@ from pathlib import Path
 from unittest import skipIf
 
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.logger import formatEvent
 
@@ -24,6 +25,7 @@ from twisted_peercred import (
     PeerChanged,
 )
 from twisted_peercred.kernels import linux, thisKernel
+from twisted_peercred.policy import Decision
 
 from .support import (
     FailingKernel,
@@ -378,6 +380,85 @@ readAll(peer)
         changed = protocol.lost.value
         self.assertIsInstance(changed, PeerChanged)
         self.assertEqual((changed.old.uid, changed.new.uid), (1000, 1001))
+
+
+class OutOfBandTests(LiveTestCase):
+    """
+    Bytes sent with MSG_OOB, which a look at a socket passes over.
+    """
+
+    async def test_firstWriter(self) -> None:
+        """
+        One process sends a byte out of band, another the next bytes: the first
+        message is the first one's, and all bytes are there, in order.
+        """
+        writer = (
+            "import os, socket, sys\n"
+            "peer = socket.socket(fileno=int(sys.argv[1]))\n"
+            "peer.send(sys.argv[2].encode(), int(sys.argv[3]))\n"
+            "print(os.getpid())"
+        )
+        for capture in MESSAGES:
+            address, wrapped = self.serve(capture=capture)
+            peer = self.connect(address)
+            number = str(peer.fileno())
+            # In this turn of the reactor: it has not accepted yet.
+            first, second = (
+                int(
+                    subprocess.check_output(
+                        [sys.executable, "-c", writer, number, text, str(flags)],
+                        pass_fds=(peer.fileno(),),
+                    )
+                )
+                for text, flags in (("X", socket.MSG_OOB), ("yz", 0))
+            )
+            protocol = await self.made(wrapped)
+            self.assertEqual(protocol.peer.pid, first)
+            await self.until(lambda: protocol.received)
+            if capture is Capture.EVERY_MESSAGE:
+                await protocol.ended
+                self.assertEqual(protocol.received, [b"X"])
+                self.assertEqual(protocol.lost.value.new.pid, second)
+            else:
+                peer.close()
+                await protocol.ended
+                self.assertEqual(flat(protocol.received), b"Xyz")
+
+    async def test_alone(self) -> None:
+        """
+        Such a byte alone identifies its writer, and does not keep the reactor
+        busy for ever.
+        """
+        for capture in MESSAGES:
+            address, wrapped = self.serve(capture=capture)
+            self.connect(address).send(b"X", socket.MSG_OOB)
+            protocol = await self.made(wrapped)
+            await self.until(lambda: protocol.received)
+            self.assertEqual(protocol.received, [b"X"])
+
+    async def test_whileDeciding(self) -> None:
+        """
+        Nor does it while a policy is asked: the connection is not read.
+        """
+        asked = []
+
+        class Slow:
+            def decide(self, identity):
+                asked.append(Deferred())
+                return asked[-1]
+
+        for capture in Capture:
+            address, wrapped = self.serve(capture=capture, policy=Slow())
+            peer = self.connect(address)
+            await self.until(lambda: asked)
+            peer.send(b"X", socket.MSG_OOB)
+            (waiting,) = self.factory._waiting._guests.values()
+            (arrival,) = waiting
+            await self.until(lambda: arrival._transport not in reactor.getReaders())
+            while asked:
+                asked.pop().callback(Decision(True, "any"))
+                await self.until(lambda: asked or wrapped.made)
+            await self.made(wrapped)
 
 
 class AttackerTests(LiveTestCase):

@@ -283,6 +283,9 @@ class Arrival:
         try:
             data = transport.socket.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
+            # Readable, and nothing to be seen: a byte sent with MSG_OOB, for
+            # which the reactor would call again and again.
+            transport.stopReading()
             return None
         except OSError:
             return main.CONNECTION_LOST

@@ -30,7 +30,6 @@ import re
 import socket
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 from ..credentials import Capture, PeerCredentials
@@ -57,6 +56,8 @@ OVERFLOW_ID = 65534
 
 #: How many answers are kept together with what they mean.
 KEPT = 256
+#: Of no more groups than this.
+KEPT_GROUPS = 256
 
 CREDENTIALS_ROOM = socket.CMSG_SPACE(UCRED_SIZE)
 #: Room for SCM_MAX_FD (253, C{net/scm.h}) descriptors and any control message
@@ -133,8 +134,6 @@ def decodeCredentials(data: bytes, byteOrder: str = "=") -> tuple[int, int, int]
     return pid, uid, gid
 
 
-# Connections are many, users few.
-@lru_cache(maxsize=128)
 def decodeGroups(data: bytes, gid: int, byteOrder: str = "=") -> tuple[int, ...]:
     """
     The answer of C{SO_PEERGROUPS}, completed with the primary group.
@@ -284,9 +283,13 @@ class Linux:
         """
         Have the same answers make the same object next time: a process that
         connects or writes once most often does so again.  But not where it
-        takes a look at this namespace to tell what they mean.
+        takes a look at this namespace to tell what they mean, nor where
+        somebody's 65,536 groups would take megabytes.
         """
-        if self._overflow.isdisjoint((known.uid, known.gid, *(known.groups or ()))):
+        groups = known.groups or ()
+        if len(groups) <= KEPT_GROUPS and self._overflow.isdisjoint(
+            (known.uid, known.gid, *groups)
+        ):
             if len(self._kept) >= KEPT:
                 self._kept.clear()
             self._kept[answers] = known
@@ -305,6 +308,10 @@ class Linux:
         return longGetsockopt(sock, option, limit)
 
     def peekMessage(self, sock: socket.socket, capture: Capture) -> Message:
+        # A look passes over a byte that was sent with MSG_OOB, and would take
+        # for the first writer who wrote the next; nor would such a byte alone
+        # ever stop to make the socket readable (measured).
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         # There is room for the credentials alone.  The kernel puts them
         # first; descriptors that do not fit in a look are neither installed
         # nor lost.
