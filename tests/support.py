@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import gc
 import os
+import resource
 import shutil
 import socket
 import struct
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 
 from twisted.internet import reactor
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
@@ -33,14 +35,46 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
-from twisted_peercred import CredentialedUNIXServerFactory, IPeerCredentials
+from twisted_peercred import (
+    CredentialedUNIXServerFactory,
+    IPeerCredentials,
+    PeerProcessError,
+    PeerProcessUnsupported,
+)
 from twisted_peercred.kernels import thisKernel
+from twisted_peercred.kernels.pidfd import Pidfd
 
 isRoot = os.geteuid() == 0
 needsRoot = "" if isRoot else "needs root: clients run under other users"
 needsLongRun = (
     "" if os.environ.get("PEERCRED_LONG_TESTS") else "long; set PEERCRED_LONG_TESTS=1"
 )
+
+
+def _lacksProcessHandles() -> str:
+    """
+    Why tests of processes cannot run here, in a word for whoever runs them.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX) as sock:
+            handle = Pidfd.ofPeer(sock)
+    except PeerProcessUnsupported:
+        return "needs Linux 6.13: this kernel has no SO_PEERPIDFD"
+    except PeerProcessError:
+        pass
+    else:
+        handle.close()
+    handle = Pidfd(os.pidfd_open(os.getpid()))
+    try:
+        handle.info()
+    except PeerProcessUnsupported:
+        return "needs Linux 6.13: this kernel has no PIDFD_GET_INFO"
+    finally:
+        handle.close()
+    return ""
+
+
+needsProcessHandles = _lacksProcessHandles()
 
 #: What each client process starts with.
 PRELUDE = """
@@ -113,6 +147,18 @@ def openDescriptors() -> int:
         with contextlib.suppress(OSError):
             fcntl.fcntl(descriptor, fcntl.F_GETFD)
             count += 1
+    return count
+
+
+def openHandles() -> int:
+    """
+    How many of them are handles on processes.
+    """
+    count = 0
+    for each in os.listdir("/proc/self/fd"):
+        # One of them was for the listing.
+        with suppress(FileNotFoundError):
+            count += os.readlink(f"/proc/self/fd/{each}") == "anon_inode:[pidfd]"
     return count
 
 
@@ -390,6 +436,20 @@ class LiveTestCase(TestCase):
                     )
                 ],
             )
+
+    def exhaust(self, free=0):
+        """
+        Take all descriptors but some.
+        """
+        _soft, hard = self.limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, self.limits)
+        # The lowest that is free.
+        spare = os.open(os.devnull, os.O_RDONLY)
+        os.close(spare)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (spare + free, hard))
+
+    def restore(self):
+        resource.setrlimit(resource.RLIMIT_NOFILE, self.limits)
 
 
 def flat(received: Iterable[bytes]) -> bytes:

@@ -837,19 +837,39 @@ class HeldTests(LiveTestCase):
 
     async def test_paused(self) -> None:
         """
-        A protocol that has paused meanwhile gets what had been read, and is
-        not read for until it resumes.
+        A protocol that has paused meanwhile gets nothing until it resumes, and
+        nothing out of order then.
         """
-        _, protocol, pending = await self.hold()
-        protocol.transport.pauseProducing()
-        pending.callback(YES)
-        for _ in range(3):
-            await self.until(self.readUp)
-        self.assertEqual(protocol.received[-1], b"held")
-        protocol.transport.resumeProducing()
-        await self.until(lambda: protocol.received[-1] == b"more")
-        for each in protocol.received[2:5]:
-            os.close(each)
+        for again in (False, True):
+            _, protocol, pending = await self.hold()
+            transport = protocol.transport
+            transport.pauseProducing()
+            pending.callback(YES)
+            if again:
+                transport.resumeProducing()
+                transport.pauseProducing()
+            for _ in range(3):
+                await self.until(self.readUp)
+            self.assertEqual(protocol.received, [b"hello"])
+            transport.resumeProducing()
+            # Not from within what the protocol does.
+            self.assertEqual(protocol.received, [b"hello"])
+            transport.resumeProducing()
+            await self.until(lambda: protocol.received[-1] == b"more")
+            self.assertEqual(protocol.received[-2], b"held")
+            for each in protocol.received[2:5]:
+                os.close(each)
+
+    async def test_pausedAndLost(self) -> None:
+        """
+        What is held for a protocol that has paused goes with the connection.
+        """
+        for end in ("abortConnection", "loseConnection"):
+            _, protocol, pending = await self.hold()
+            protocol.transport.pauseProducing()
+            pending.callback(YES)
+            getattr(protocol.transport, end)()
+            await self.left(protocol)
 
     async def test_refused(self) -> None:
         """

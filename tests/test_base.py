@@ -17,7 +17,7 @@ from twisted_peercred import (
     CredentialsUnsupported,
     PeerCredentials,
 )
-from twisted_peercred.kernels import Kernel, base
+from twisted_peercred.kernels import Kernel, Message, base
 from twisted_peercred.kernels.base import BaseKernel
 
 from .recorded import SOL_SOCKET, Record, RecordedConnection
@@ -93,9 +93,9 @@ class ReadingTests(SynchronousTestCase):
             Record(5, [(0, 5, b"?"), (SOL_SOCKET, 7, b"?"), STAMP, STAMP])
         )
         message = self.kernel.peekMessage(recorded, Capture.FIRST_MESSAGE)
-        self.assertEqual(message, (b"h", self.kernel.answer, []))
+        self.assertEqual(message, Message(b"h", self.kernel.answer, []))
         message = self.kernel.receiveMessage(recorded, 9, False, Capture.EVERY_MESSAGE)
-        self.assertEqual(message, (b"hello", self.kernel.answer, []))
+        self.assertEqual(message, Message(b"hello", self.kernel.answer, []))
 
     def test_noneOrSeveral(self) -> None:
         """
@@ -132,7 +132,7 @@ class ReadingTests(SynchronousTestCase):
             self.kernel.peekMessage(Ended(), Capture.FIRST_MESSAGE),
             self.kernel.receiveMessage(Ended(), 9, True, Capture.EVERY_MESSAGE),
         ):
-            self.assertEqual(message, (b"", None, []))
+            self.assertEqual(message, Message(b"", None, []))
 
     def test_truncated(self) -> None:
         """

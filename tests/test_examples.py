@@ -4,6 +4,7 @@ Every example under docs/examples/ runs, and the README's are among them.
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -16,7 +17,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_peercred.names import accountName
 
-from .support import LiveTestCase, RememberingFactory, environment, isRoot, runClient
+from .support import (
+    LiveTestCase,
+    RememberingFactory,
+    environment,
+    isRoot,
+    needsProcessHandles,
+    runClient,
+)
 from .test_manhole import Terminal
 
 noKlein = "" if find_spec("klein") else "needs klein"
@@ -154,6 +162,56 @@ print(readAll(peer).decode())
         for each in server.made:
             await each.ended
         self.assertEqual([each.received for each in server.made], [[], [b"secret\n"]])
+
+    @skipIf(needsProcessHandles, needsProcessHandles)
+    async def test_watch(self) -> None:
+        """
+        A client is told which program it runs.
+        """
+        answer = await self.run_(
+            "watch.py",
+            """
+print(peer.makefile().readline())
+print(os.readlink("/proc/self/exe"))
+""",
+        )
+        said, _, program = answer.splitlines()
+        self.assertTrue(said.startswith(f"you run {program} of unit "), said)
+
+    @skipIf(needsProcessHandles, needsProcessHandles)
+    @skipIf(shutil.which("systemd-notify") is None, "needs systemd-notify")
+    async def test_notify(self) -> None:
+        """
+        A receiver of sd_notify(3) believes its own child, through
+        C{systemd-notify}, and no other process of the same user.
+        """
+        address = os.path.join(self.directory, "notify.sock")
+        program = "read -r go; systemd-notify --ready && echo notified"
+        receiver = subprocess.Popen(
+            [
+                sys.executable,
+                str(EXAMPLES / "notify.py"),
+                address,
+                "/bin/sh",
+                "-c",
+                program,
+            ],
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            await self.until(lambda: os.path.exists(address))
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as liar:
+                liar.sendto(b"READY=1", address)
+                said = await deferToThread(receiver.stdout.readline)
+            self.assertEqual(said, f"not believed: uid={os.getuid()}\n")
+            rest, _ = await deferToThread(receiver.communicate, "go\n")
+        finally:
+            receiver.kill()
+            receiver.wait()
+        self.assertEqual(sorted(rest.split()), ["ended", "notified", "ready"])
 
     async def test_demo(self) -> None:
         """

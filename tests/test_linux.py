@@ -17,7 +17,7 @@ from twisted_peercred import (
     CredentialsUnavailable,
     CredentialsUnsupported,
 )
-from twisted_peercred.kernels import Kernel, linux, thisKernel
+from twisted_peercred.kernels import Kernel, Message, linux, thisKernel
 from twisted_peercred.kernels.linux import (
     Linux,
     decodeCredentials,
@@ -488,7 +488,7 @@ class LinuxTests(SynchronousTestCase):
         before = openDescriptors()
         rights = (socket.SOL_SOCKET, 1, self.openPipes(3))
         message = self.receive([rights], False, capture=None)
-        self.assertEqual(message, (b"x", None, []))
+        self.assertEqual(message, Message(b"x", None, []))
         self.peek(
             (b"x", [(*rights[:2], self.openPipes(1)), (1, 2, ucred(7, 1, 1))], 8, 0)
         )

@@ -23,10 +23,13 @@ from twisted_peercred import (
     Capture,
     CredentialedUNIXServerFactory,
     IPeerCredentials,
+    PeerProcessUnavailable,
     PeerRefused,
 )
 from twisted_peercred.endpoints import PeerCredentialsClientEndpoint
+from twisted_peercred.exits import ExitReader
 from twisted_peercred.policy import Decision
+from twisted_peercred.process import IPeerProcess
 
 
 class Greeting(Protocol):
@@ -228,6 +231,75 @@ class EveryReactorTestsBuilder(ReactorBuilder):
         self.assertEqual((refusal, pid), (PeerRefused, os.getpid()))
         greeting = f"{os.getuid()} {os.getpid()} connect\nhello"
         self.assertEqual(b"".join(data).decode(), greeting)
+
+    def test_whenExited(self) -> None:
+        """
+        The end of a peer's process is told, and nothing stays with the
+        reactor.
+        """
+        address = self.path()
+        reactor = self.buildReactor()
+        told = []
+        ready, go = os.pipe()
+
+        class Waiting(Protocol):
+            def connectionMade(self) -> None:
+                waits = [IPeerProcess(self.transport).whenExited() for _ in range(3)]
+                waits[0].addErrback(lambda reason: told.append("cancelled"))
+                waits[0].cancel()
+                os.write(go, b".")
+                for each in waits[1:]:
+                    each.addCallback(tell)
+
+        def tell(exit) -> None:
+            told.append(exit.exitCode)
+            if len(told) == 3:
+                reactor.callLater(0, stop)
+
+        def stop() -> None:
+            told.append(
+                [each for each in reactor.getReaders() if isinstance(each, ExitReader)]
+            )
+            reactor.stop()
+
+        factory = Factory.forProtocol(Waiting)
+        factory.noisy = False
+        reactor.listenUNIX(address, CredentialedUNIXServerFactory(factory))
+        pid = os.fork()
+        if not pid:
+            peer = socket.socket(socket.AF_UNIX)
+            peer.connect(address)
+            os.read(ready, 1)
+            os._exit(7)
+        try:
+            self.runReactor(reactor, timeout=10)
+        finally:
+            os.waitpid(pid, 0)
+            os.close(ready)
+            os.close(go)
+        self.assertEqual(told, ["cancelled", 7, 7, []])
+
+    def test_whenExitedAtTheEnd(self) -> None:
+        """
+        Those who still wait when the reactor stops are told that it can't.
+        """
+        address = self.path()
+        reactor = self.buildReactor()
+        told = []
+
+        class Waiting(Protocol):
+            def connectionMade(self) -> None:
+                IPeerProcess(self.transport).whenExited().addErrback(told.append)
+                reactor.callLater(0, reactor.stop)
+
+        factory = Factory.forProtocol(Waiting)
+        factory.noisy = False
+        reactor.listenUNIX(address, CredentialedUNIXServerFactory(factory))
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(address)
+            self.runReactor(reactor, timeout=10)
+        (problem,) = told
+        problem.trap(PeerProcessUnavailable)
 
 
 globals().update(EveryReactorTestsBuilder.makeTestCaseClasses())

@@ -4,6 +4,7 @@ kernel, before a line of a program's own code runs for that peer.
 """
 
 from . import adapters as _adapters  # noqa: F401 (registers them)
+from . import attachment as _attachment  # noqa: F401
 from .client import CredentialedUNIXClientFactory
 from .credentials import Capture, PeerCredentials
 from .errors import (
@@ -14,6 +15,10 @@ from .errors import (
     CredentialsUnsupported,
     PeerChanged,
     PeerCredentialsError,
+    PeerProcessError,
+    PeerProcessGone,
+    PeerProcessUnavailable,
+    PeerProcessUnsupported,
     PeerRefused,
     PolicyError,
 )
@@ -46,6 +51,10 @@ __all__ = [
     "PeerChanged",
     "PeerCredentials",
     "PeerCredentialsError",
+    "PeerProcessError",
+    "PeerProcessGone",
+    "PeerProcessUnavailable",
+    "PeerProcessUnsupported",
     "PeerRefused",
     "Policy",
     "PolicyError",

@@ -31,6 +31,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from .attachment import follow, isAnother
 from .credentials import Capture, PeerCredentials
 from .deciding import ask, refusal
 from .errors import (
@@ -306,9 +307,9 @@ class Arrival:
             return transport.connectionCredentials
         if factory._syncWord:
             return self._writer
-        return factory._kernel.peekMessage(
-            transport.socket, factory._capture
-        ).credentials
+        message = factory._kernel.peekMessage(transport.socket, factory._capture)
+        follow(transport, message.process)
+        return message.credentials
 
     def _readSyncWord(self, transport: CredentialedServer) -> bool:
         """
@@ -326,10 +327,12 @@ class Arrival:
             closeAll(message.descriptors)
             if not message.data:
                 return False
+            another = isAnother(transport, message.process)
+            follow(transport, message.process)
             self._sync += message.data
             writer = message.credentials or transport.connectionCredentials
             assert writer is not None
-            if self._writer is not None and self._writer != writer:
+            if self._writer is not None and (another or self._writer != writer):
                 raise PeerChanged(self._writer, writer)
             self._writer = writer
             # A descriptor that came with it could not be given to the protocol
@@ -369,6 +372,10 @@ class Arrival:
             clock: Any = self._factory._clock or transport.reactor
             transport.clock = clock
             transport.timeout = self._factory._timeout
+        stamping = self._factory._stamping
+        if stamping is not None and known.capture is Capture.FIRST_MESSAGE:
+            # Nobody reads who writes the rest.
+            stamping.setStamping(transport.socket, False)
         transport.peerCredentials = known
         transport.serve(protocol)
         try:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .interfaces import IPeerCredentials
+    from .kernels.processes import ProcessExit
 
 
 class PeerCredentialsError(Exception):
@@ -164,3 +165,39 @@ class CredentialsRejected(PeerCredentialsError):
         )
         self.claim = claim
         self.errno = number
+
+
+class PeerProcessError(PeerCredentialsError):
+    """
+    The parent of what L{twisted_peercred.process} raises.
+    """
+
+
+class PeerProcessUnsupported(PeerProcessError, CredentialsUnsupported):
+    """
+    This kernel gives no handle on a peer's process, or its handle cannot do
+    what was asked for.  No number takes its place.
+    """
+
+
+class PeerProcessGone(PeerProcessError, CredentialsUnavailable):
+    """
+    The process has ended.  What was being read about it may be another's by
+    now, and is thrown away.
+
+    @ivar exit: how it ended (L{ProcessExit
+        <twisted_peercred.kernels.processes.ProcessExit>}), as far as the kernel
+        tells; L{None} where it gave nothing to ask by.
+    """
+
+    def __init__(self, reason: str, exit: ProcessExit | None = None) -> None:
+        super().__init__(reason)
+        self.exit = exit
+
+
+class PeerProcessUnavailable(PeerProcessError, CredentialsUnavailable):
+    """
+    The process may well be there, but nothing can be said about it: no
+    descriptor is free, this process may not look at it or cannot see it from
+    its namespace, or the connection has ended.
+    """

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 
 from .credentials import PeerCredentials
 from .errors import CredentialsTimeout
-from .kernels import closeAll
+from .kernels import Message
 
 if TYPE_CHECKING:
     from .transport import CredentialedServer, ReadResult
@@ -22,10 +22,10 @@ class HeldMessage:
     """
     Keeps a message back, and the connection from being read, until the policy
     has decided, the time is up or the connection ends.  Whether the protocol
-    wants to read is remembered meanwhile.
+    wants to read is remembered meanwhile: one that has paused gets nothing.
 
     @param writer: who wrote it.
-    @param descriptors: what came with it, to be closed if it is dropped.
+    @param message: what it is; all that came with it is closed if it is dropped.
     @param answer: of L{twisted_peercred.deciding.ask}.
     @param decided: what is to be done with the answer; it says why the
         connection has to end, or L{None}.
@@ -35,16 +35,17 @@ class HeldMessage:
         self,
         transport: CredentialedServer,
         writer: PeerCredentials,
-        descriptors: list[int],
+        message: Message,
         answer: Deferred[Any],
         decided: Callable[[object], ReadResult],
     ) -> None:
         self._transport = transport
         self._writer = writer
-        self._descriptors = descriptors
+        self._message = message
         self._answer = answer
         self._decided = decided
         self._wanted = True
+        self._answers: list[object] | None = None
         transport.stopReading()
         # On the instance, as Twisted puts doRead aside when it aborts.
         transport.startReading = self._want  # type: ignore[method-assign]
@@ -55,6 +56,10 @@ class HeldMessage:
 
     def _want(self) -> None:
         self._wanted = True
+        if self._answers is not None:
+            # In a turn of its own, where nothing of the protocol's is under way.
+            reactor: Any = self._transport.reactor
+            reactor.callLater(0, self._proceed)
 
     def _wantNot(self) -> None:
         self._wanted = False
@@ -71,7 +76,7 @@ class HeldMessage:
         Nobody waits for it any more.
         """
         self._release()
-        closeAll(self._descriptors)
+        self._message.drop()
         self._answer.cancel()
 
     def _expire(self) -> None:
@@ -91,13 +96,26 @@ class HeldMessage:
         if transport.held is not self:
             # It was dropped meanwhile.
             return
-        self._release()
-        if transport.disconnecting or transport._aborted:
-            # The protocol wants no more of it.
-            closeAll(self._descriptors)
+        self._deadline.cancel()
+        self._answers = answers
+        self._proceed()
+
+    def _proceed(self) -> None:
+        """
+        Act on the answer, when the protocol wants to read.
+        """
+        transport, answers = self._transport, self._answers
+        if transport.held is not self or answers is None:
             return
-        if self._wanted:
-            transport.startReading()
+        closing = transport.disconnecting or transport._aborted
+        if not self._wanted and not closing:
+            return
+        self._release()
+        if closing:
+            # The protocol wants no more of it.
+            self._message.drop()
+            return
+        transport.startReading()
         try:
             result = self._decided(answers[0])
         except BaseException:

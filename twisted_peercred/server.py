@@ -23,6 +23,7 @@ from .arrival import Arrival
 from .credentials import Capture
 from .interfaces import IPeerPolicy
 from .kernels import Kernel, thisKernel
+from .kernels.stamping import StampingLinux, stamping
 from .limits import UserSlots, WaitingRoom
 from .listening import arrangePort, findStartingPort
 from .record import Refusals
@@ -55,13 +56,19 @@ class CredentialedUNIXServerFactory:
         credentials, those that wait included; L{None} for any number.
     @param syncWord: bytes that the first message must start with; they are
         taken out of the stream.  Descriptors must not come with them.
+    @param processHandles: with a message capture, whether to have a handle on
+        the process that wrote beside each message (Linux 6.5), for
+        L{IPeerProcess <twisted_peercred.interfaces.IPeerProcess>}.  It takes a
+        descriptor for each connection, and with C{EVERY_MESSAGE} one for a
+        moment with each read.  C{CONNECT} has no need of it.
     @param clock: tells the time for C{timeout}; the transport's reactor, if
         L{None}.
     @param kernel: what is asked for credentials; this process's own kernel,
         if L{None}.
     @raise ValueError: a number that is not positive.
     @raise TypeError: C{policy} is none.
-    @raise CredentialsUnsupported: this platform is not known.
+    @raise CredentialsUnsupported: this platform is not known, or gives no
+        handles.
     """
 
     def __init__(
@@ -74,6 +81,7 @@ class CredentialedUNIXServerFactory:
         maxUnidentified: int = 64,
         maxPerUID: int | None = None,
         syncWord: bytes = b"",
+        processHandles: bool = False,
         clock: IReactorTime | None = None,
         kernel: Kernel | None = None,
     ) -> None:
@@ -99,6 +107,9 @@ class CredentialedUNIXServerFactory:
         self._syncWord = bytes(syncWord)
         self._clock = clock
         self._kernel = thisKernel() if kernel is None else kernel
+        self._stamping: StampingLinux | None = None
+        if processHandles and self._capture is not Capture.CONNECT:
+            self._kernel = self._stamping = stamping(self._kernel)
 
     @property
     def noisy(self) -> bool:

@@ -33,13 +33,20 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import Interface
 
+from .attachment import discard, follow, isAnother
 from .credentials import Capture, PeerCredentials
 from .deciding import ask, refusal
-from .errors import PeerChanged, PeerCredentialsError, PeerRefused
+from .errors import (
+    PeerChanged,
+    PeerCredentialsError,
+    PeerProcessError,
+    PeerRefused,
+)
 from .holding import HeldMessage
 from .interfaces import IPeerCredentials, IPeerCredentialsReceiver, IPeerPolicy
 from .kernels import Kernel, Message, closeAll
 from .limits import UserSlots
+from .process import PeerProcess
 from .record import Refusals
 
 #: What a reactor makes of a read: L{None} to go on, or why the connection ends.
@@ -68,6 +75,8 @@ class CredentialedServer(unix.Server):
         L{None} until that is known.  With L{Capture.EVERY_MESSAGE}, who wrote
         the bytes that were delivered last.
     @ivar connectionCredentials: the connect-time credentials, in every capture.
+    @ivar peerProcess: the process that L{peerCredentials} are of, for those who
+        asked; or why it cannot be told.
     @ivar kernel: what reads messages; set for those protocols that need it.
     @ivar refusals: who is told when this connection is refused.
     @ivar slots: where this connection counts, by the user who connected.
@@ -81,6 +90,7 @@ class CredentialedServer(unix.Server):
 
     peerCredentials: PeerCredentials | None = None
     connectionCredentials: PeerCredentials | None = None
+    peerProcess: PeerProcess | PeerProcessError | None = None
     kernel: Kernel
     refusals: Refusals
     slots: UserSlots | None = None
@@ -225,7 +235,12 @@ class CredentialedServer(unix.Server):
             slots.leave(self.connectionCredentials.uid)
         # The protocol refers to this transport.
         self._readFor = None
-        unix.Server.connectionLost(self, reason)
+        try:
+            unix.Server.connectionLost(self, reason)
+        finally:
+            # Not before: a protocol may ask how the process ended.
+            if self.peerProcess is not None:
+                discard(self.peerProcess)
 
 
 def _readDescriptors(transport: CredentialedServer) -> ReadResult:
@@ -257,14 +272,22 @@ def _readAttributed(transport: CredentialedServer) -> ReadResult:
     except PeerCredentialsError as problem:
         return _refuse(transport, problem)
     old, new = transport.peerCredentials, message.credentials
-    if new is old and new is not None and not message.descriptors:
+    if (
+        new is old
+        and new is not None
+        and not message.descriptors
+        and message.process is None
+    ):
         # As it mostly is.
         transport.protocol.dataReceived(message.data)
         return None
-    if old is None or new is None or new == old:
+    # Another process may have the number, and the user, of the one before.
+    another = isAnother(transport, message.process)
+    if old is None or new is None or (new == old and not another):
+        follow(transport, message.process)
         return _deliver(transport, message)
     if not IPeerCredentialsReceiver.providedBy(transport.protocol):
-        closeAll(message.descriptors)
+        message.drop()
         return _refuse(transport, PeerChanged(old, new))
     if transport.policy is None:
         return _change(transport, message, new)
@@ -273,20 +296,20 @@ def _readAttributed(transport: CredentialedServer) -> ReadResult:
         try:
             problem = refusal(answer, new)
         except BaseException:
-            closeAll(message.descriptors)
+            message.drop()
             raise
         if problem is not None:
-            closeAll(message.descriptors)
+            message.drop()
             return _refuse(transport, problem)
         return _change(transport, message, new)
 
     try:
         answer = ask(transport.policy, new)
     except BaseException:
-        closeAll(message.descriptors)
+        message.drop()
         raise
     if isinstance(answer, Deferred):
-        HeldMessage(transport, new, message.descriptors, answer, decided)
+        HeldMessage(transport, new, message, answer, decided)
         return None
     return decided(answer)
 
@@ -299,6 +322,7 @@ def _change(
     """
     old, transport.peerCredentials = transport.peerCredentials, new
     assert old is not None
+    follow(transport, message.process)
     try:
         # It may have been replaced since the message came, by one that does not
         # provide it: then this raises.

@@ -17,6 +17,7 @@ from socket import socket
 from typing import NamedTuple, Protocol, cast
 
 from ..credentials import Capture, PeerCredentials
+from ..errors import PeerCredentialsError
 
 
 class Message(NamedTuple):
@@ -27,11 +28,21 @@ class Message(NamedTuple):
     @ivar credentials: who wrote them; L{None} at the end of the stream.
     @ivar descriptors: open files that came with them, for the caller to use
         or to close.
+    @ivar process: where it was asked for (L{twisted_peercred.kernels.stamping}),
+        a handle on the process that wrote them, for the caller to use or to
+        close; or the negative of the error number for which there is none.
     """
 
     data: bytes
     credentials: PeerCredentials | None
     descriptors: list[int]
+    process: int | None = None
+
+    def drop(self) -> None:
+        """
+        Close all that came with it.
+        """
+        closeAll([*self.descriptors, self.process])
 
 
 class Probe(NamedTuple):
@@ -45,6 +56,24 @@ class Probe(NamedTuple):
 
     name: str
     ask: Callable[[socket, socket], str]
+
+
+class Datagram(NamedTuple):
+    """
+    One datagram.
+
+    @ivar data: its bytes, of which there may be none.
+    @ivar address: where to answer, as Python's recvmsg(2) gives it; L{None} for
+        a sender that has no address.
+    @ivar credentials: who sent it, or why that is not known, or not all of it
+        is here.
+    @ivar process: as of a L{Message}; L{None} where C{credentials} is no good.
+    """
+
+    data: bytes
+    address: str | bytes | None
+    credentials: PeerCredentials | PeerCredentialsError
+    process: int | None = None
 
 
 class Kernel(Protocol):
@@ -122,12 +151,14 @@ class Kernel(Protocol):
         """
 
 
-def closeAll(descriptors: Iterable[int]) -> None:
+def closeAll(descriptors: Iterable[int | None]) -> None:
     """
-    Close what was received and is not wanted.
+    Close what was received and is not wanted.  What is none, or stands for an
+    error by being negative, is passed over.
     """
     for descriptor in descriptors:
-        os.close(descriptor)
+        if descriptor is not None and descriptor >= 0:
+            os.close(descriptor)
 
 
 #: Where the kernel of a C{sys.platform} is, by how that begins.

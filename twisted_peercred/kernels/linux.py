@@ -39,7 +39,7 @@ from ..errors import (
     CredentialsUnsupported,
     PeerCredentialsError,
 )
-from . import Message, Probe, closeAll
+from . import Datagram, Message, Probe, closeAll
 
 UCRED_SIZE = 12
 SCM_CREDENTIALS = 2
@@ -170,7 +170,10 @@ class Linux:
     @param machine: the architecture, as uname(2) names it; this one's if
         L{None}.
     @param proc: the directory of proc(5).
+    @cvar room: bytes for control messages, where no descriptors are wanted.
     """
+
+    room = CREDENTIALS_ROOM
 
     def __init__(self, machine: str | None = None, proc: str = "/proc") -> None:
         self.options = optionsOf(os.uname().machine if machine is None else machine)
@@ -217,7 +220,8 @@ class Linux:
                 if capture is not Capture.CONNECT:
                     self.askForMessages(ours)
                     theirs.send(b"?")
-                    self.receiveMessage(ours, 1, False, capture)
+                    message = self.receiveMessage(ours, 1, False, capture)
+                    closeAll([message.process])
             except (OSError, PeerCredentialsError) as error:
                 raise CredentialsUnsupported(
                     f"Linux {os.uname().release} ({os.uname().machine}) does not give"
@@ -315,15 +319,19 @@ class Linux:
         # There is room for the credentials alone.  The kernel puts them
         # first; descriptors that do not fit in a look are neither installed
         # nor lost.
-        data, ancillary, _, _ = sock.recvmsg(1, CREDENTIALS_ROOM, socket.MSG_PEEK)
-        if data and len(ancillary) == 1:
+        data, ancillary, flags, _ = sock.recvmsg(1, self.room, socket.MSG_PEEK)
+        if data and len(ancillary) == 1 and not flags:
             known = self._kept.get((ancillary[0], capture))
             if known is not None:
                 return Message(data, known, [])
-        credentials, descriptors = self._sort(ancillary)
-        if descriptors:
-            closeAll(descriptors)
-        return Message(data, self._writer(data, credentials, capture), [])
+        credentials, descriptors, processes = self._sort(ancillary)
+        closeAll(descriptors)
+        try:
+            writer = self._writer(data, credentials, capture)
+        except PeerCredentialsError:
+            closeAll(processes)
+            raise
+        return Message(data, writer, [], self._process(data, processes))
 
     def receiveMessage(
         self,
@@ -332,14 +340,14 @@ class Linux:
         descriptors: bool,
         capture: Capture | None,
     ) -> Message:
-        room = DESCRIPTORS_ROOM if descriptors else CREDENTIALS_ROOM
+        room = DESCRIPTORS_ROOM if descriptors else self.room
         data, ancillary, flags, _ = sock.recvmsg(size, room)
         if data and len(ancillary) == 1 and not flags:
             # As it mostly is: credentials alone, and known ones.
             known = self._kept.get((ancillary[0], capture))
             if known is not None:
                 return Message(data, known, [])
-        credentials, received = self._sort(ancillary)
+        credentials, received, processes = self._sort(ancillary)
         try:
             # Without room for descriptors their loss is what was asked for.
             if descriptors and flags & socket.MSG_CTRUNC:
@@ -351,12 +359,46 @@ class Linux:
             if capture is not None:
                 writer = self._writer(data, credentials, capture)
         except PeerCredentialsError:
-            closeAll(received)
+            closeAll([*received, *processes])
             raise
         if received and not descriptors:
             closeAll(received)
             received = []
-        return Message(data, writer, received)
+        return Message(data, writer, received, self._process(data, processes))
+
+    def receiveDatagram(self, sock: socket.socket, size: int) -> Datagram:
+        """
+        Take a datagram from a socket that messages were asked for.  Descriptors
+        that come with it are closed.
+
+        @param size: bytes of room.
+        """
+        data, ancillary, flags, address = sock.recvmsg(size, self.room)
+        credentials, descriptors, processes = self._sort(ancillary)
+        closeAll(descriptors)
+        # An empty one is one too: a datagram socket has no end of file.
+        marked = data or b"?"
+        try:
+            if flags & socket.MSG_TRUNC:
+                raise CredentialsTruncated(
+                    f"a datagram of more than {size} bytes came: see maxPacketSize"
+                )
+            if flags & socket.MSG_CTRUNC and not credentials:
+                raise CredentialsTruncated("there was no room for the credentials")
+            writer = self._writer(marked, credentials, Capture.EVERY_MESSAGE)
+        except PeerCredentialsError as problem:
+            closeAll(processes)
+            return Datagram(data, address, problem)
+        assert writer is not None
+        return Datagram(data, address, writer, self._process(marked, processes))
+
+    def _process(self, data: bytes, processes: list[int]) -> int | None:
+        """
+        The handle to pass on with C{data}: none was asked for, so those that
+        came (somebody set the option before the socket was ours) are closed.
+        """
+        closeAll(processes)
+        return None
 
     def credentialsToSend(
         self, pid: int | None = None, uid: int | None = None, gid: int | None = None
@@ -379,14 +421,15 @@ class Linux:
 
     def _sort(
         self, ancillary: Iterable[tuple[int, int, bytes]]
-    ) -> tuple[list[bytes], list[int]]:
+    ) -> tuple[list[bytes], list[int], list[int]]:
         """
-        Credentials and descriptors among control messages, in whatever order
-        and number they come.  Handles of processes (C{SCM_PIDFD}, if somebody
-        set the option before the socket was ours) are closed.
+        Credentials, descriptors and handles on processes (C{SCM_PIDFD}, each a
+        descriptor or a negative error number) among control messages, in
+        whatever order and number they come.
         """
         credentials: list[bytes] = []
         descriptors: list[int] = []
+        processes: list[int] = []
         for level, kind, payload in ancillary:
             if level != socket.SOL_SOCKET:
                 continue
@@ -396,11 +439,8 @@ class Linux:
                 # A truncated one may end within an int.
                 count = len(payload) // 4
                 numbers = struct.unpack(f"={count}i", payload[: 4 * count])
-                if kind == SCM_PIDFD:
-                    closeAll(numbers)
-                else:
-                    descriptors.extend(numbers)
-        return credentials, descriptors
+                (processes if kind == SCM_PIDFD else descriptors).extend(numbers)
+        return credentials, descriptors, processes
 
     def _writer(
         self, data: bytes, credentials: list[bytes], capture: Capture
@@ -446,8 +486,10 @@ class Linux:
             if number in self._overflow and not self._areMapped({number}, name):
                 raise CredentialsUnavailable(
                     f"{name} {number} stands for an ID that this user namespace"
-                    f" does not map; see /proc/{os.getpid()}/{name}_map and"
-                    " user_namespaces(7)"
+                    f" does not map: have /proc/{os.getpid()}/{name}_map map those"
+                    " that peers have (/etc/subuid and /etc/subgid,"
+                    " user_namespaces(7)), or run the server in the namespace of"
+                    " its peers"
                 )
 
     def probes(self) -> Sequence[Probe]:

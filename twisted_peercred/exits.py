@@ -1,0 +1,58 @@
+"""
+How a reactor waits for a process to end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from .kernels.processes import ProcessHandle
+
+
+@implementer(IReadDescriptor)
+class ExitReader:
+    """
+    Waits from the moment that it is made.
+
+    @param ended: called once, when the process has ended.
+    @param interrupted: called instead if the reactor gives up: it stops, or
+        (select(2)) the descriptor is none that it can wait for.
+    """
+
+    def __init__(
+        self,
+        handle: ProcessHandle,
+        reactor: Any,
+        ended: Callable[[], None],
+        interrupted: Callable[[Failure], None],
+    ) -> None:
+        self._handle = handle
+        self._reactor = reactor
+        self._ended = ended
+        self._interrupted = interrupted
+        reactor.addReader(self)
+
+    def stop(self) -> None:
+        """
+        Wait no more, and call nobody.
+        """
+        self._reactor.removeReader(self)
+
+    def logPrefix(self) -> str:
+        return "peer's process"
+
+    def fileno(self) -> int:
+        return self._handle.fileno()
+
+    def doRead(self) -> None:
+        if self._handle.hasEnded():
+            self.stop()
+            self._ended()
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._interrupted(reason)
