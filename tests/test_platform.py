@@ -18,6 +18,8 @@ from twisted_peercred.commands import platform
 from twisted_peercred.commands.platform import SOCKETS, Pair, tryCapture, tryProbe
 from twisted_peercred.kernels import Probe
 from twisted_peercred.kernels.base import BaseKernel
+from twisted_peercred.kernels.linux import Linux
+from twisted_peercred.kernels.namespaces import FIRST_USER, Namespaces
 
 from .support import environment, openDescriptors
 
@@ -134,6 +136,34 @@ class CommandTests(SynchronousTestCase):
             self.assertIn(row, rows)
         for line in self.stdout.getvalue().splitlines():
             self.assertEqual(line, line.rstrip())
+
+    def test_namespaces(self) -> None:
+        """
+        On Linux the table shows this process's namespaces and maps, what
+        follows from them, and what there is for processes; nothing stays open.
+        """
+        here = Namespaces("pid:[7]", FIRST_USER, ((0, 1000, 1),), ((5, 100, 9),))
+        self.patch(platform, "thisKernel", Linux)
+        self.patch(platform, "namespaces", lambda: here)
+        # What a first call opens for good.
+        main(["platform"])
+        before = openDescriptors()
+        self.stdout.seek(0)
+        self.stdout.truncate()
+        self.assertEqual(main(["platform"]), 0)
+        self.assertEqual(openDescriptors(), before)
+        lines = self.stdout.getvalue().splitlines()
+        rows = [line.split() for line in lines]
+        for row in (
+            ["Namespace", "pid", "another", "pid:[7]"],
+            ["Namespace", "user", "first", FIRST_USER],
+            ["uidMap", "mapped", "0", "is", "1000,", "1", "of", "them"],
+            ["gidMap", "mapped", "5", "is", "100,", "9", "of", "them"],
+        ):
+            self.assertIn(row, rows)
+        self.assertEqual(lines[-3:], here.remarks())
+        tried = {row[0] for row in rows}
+        self.assertTrue({"SO_PEERPIDFD", "PIDFD_GET_INFO", "SO_PASSPIDFD"} <= tried)
 
     def test_json(self) -> None:
         """

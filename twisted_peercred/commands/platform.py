@@ -20,7 +20,9 @@ from twisted.python import usage
 from .. import __version__
 from ..credentials import Capture
 from ..errors import PeerCredentialsError
-from ..kernels import Kernel, Probe, thisKernel
+from ..kernels import Kernel, Probe, pidfd, thisKernel
+from ..kernels.linux import Linux
+from ..kernels.namespaces import FIRST_PID, FIRST_USER, namespaces
 from ..kernels.trials import PATIENCE, connection
 
 #: What a kernel says to an option that it does not know.
@@ -101,14 +103,19 @@ def examine() -> dict[str, Any]:
         kernel = thisKernel()
     except PeerCredentialsError as problem:
         return {**report, "kernel": None, "problem": str(problem)}
+    probes = kernel.probes()
+    report["kernel"] = type(kernel).__name__
+    if isinstance(kernel, Linux):
+        probes = (*probes, *pidfd.probes())
+        here = namespaces()
+        report["namespaces"] = {**here._asdict(), "remarks": here.remarks()}
     return {
         **report,
-        "kernel": type(kernel).__name__,
         "options": {
             probe.name: {
                 name: tryProbe(probe, sockets) for name, sockets in SOCKETS.items()
             }
-            for probe in kernel.probes()
+            for probe in probes
         },
         "captures": {each.value: tryCapture(kernel, each) for each in Capture},
     }
@@ -117,23 +124,32 @@ def examine() -> dict[str, Any]:
 def lines(report: dict[str, Any]) -> list[str]:
     """
     A report as a table: what was tried, on what, what became of it, and more
-    about that.
+    about that; then what follows from the namespaces that this process is in.
     """
     rows = [
         (name, "", str(value), "")
         for name, value in report.items()
         if not isinstance(value, dict)
     ]
+    here = report.get("namespaces", {})
+    for name, first in (("pid", FIRST_PID), ("user", FIRST_USER)):
+        if here:
+            state = "first" if here[name] == first else "another"
+            rows.append((f"Namespace {name}", "", state, here[name]))
+    for name in ("uidMap", "gidMap"):
+        for each in here.get(name, ()):
+            rows.append((name, "", "mapped", "{} is {}, {} of them".format(*each)))
     for name, tries in report.get("options", {}).items():
         for on, found in tries.items():
             rows.append((name, on, found["state"], found["errno"] or found["gave"]))
     for name, problem in report.get("captures", {}).items():
         rows.append((f"Capture {name}", "", "no" if problem else "yes", problem or ""))
     what, on = (max(len(row[column]) for row in rows) for column in (0, 1))
-    return [
+    table = [
         f"{row[0]:{what}}  {row[1]:{on}}  {row[2]:11}  {row[3]}".rstrip()
         for row in rows
     ]
+    return [*table, *here.get("remarks", ())]
 
 
 class Options(usage.Options):
