@@ -402,6 +402,17 @@ class PidfdTests(SynchronousTestCase):
             os.setresuid(0, 0, 0)
             end()
 
+    def test_signalUnreaped(self) -> None:
+        """
+        A process that has ended and is still to be reaped, to which the kernel
+        lets any signal go, is gone.
+        """
+        handle, pid, end = self.spawn()
+        end(reap=False)
+        signal.pidfd_send_signal(handle.fileno(), signal.SIGTERM)
+        self.assertRaises(PeerProcessGone, handle.signal, signal.SIGTERM)
+        os.waitpid(pid, 0)
+
     def test_signalErrors(self) -> None:
         """
         Each error of pidfd_send_signal(2) has its type.

@@ -3,6 +3,7 @@ Tests for L{twisted_peercred.commands.platform}.
 """
 
 import errno
+import gc
 import io
 import json
 import os
@@ -145,7 +146,9 @@ class CommandTests(SynchronousTestCase):
         here = Namespaces("pid:[7]", FIRST_USER, ((0, 1000, 1),), ((5, 100, 9),))
         self.patch(platform, "thisKernel", Linux)
         self.patch(platform, "namespaces", lambda: here)
-        # What a first call opens for good.
+        # What other tests have left to the collector is not closed meanwhile,
+        # and what a first call opens for good is open.
+        gc.collect()
         main(["platform"])
         before = openDescriptors()
         self.stdout.seek(0)
