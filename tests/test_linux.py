@@ -22,7 +22,7 @@ from twisted_peercred.kernels.linux import (
     Linux,
     decodeCredentials,
     decodeGroups,
-    isMapped,
+    isWhole,
     longGetsockopt,
     optionsOf,
 )
@@ -92,17 +92,17 @@ class DecoderTests(SynchronousTestCase):
 
     def test_mapping(self) -> None:
         """
-        user_namespaces(7): each line maps a range.
+        user_namespaces(7): each line maps a range; a namespace is whole where
+        all of them are every ID.
         """
-        text = "0 100000 1000\n65534 7 1\n"
-        for number, mapped in (
-            (0, True),
-            (999, True),
-            (1000, False),
-            (65533, False),
-            (65534, True),
+        for text, whole in (
+            ("         0          0 4294967295\n", True),
+            ("0 1 4294967294\n4294967294 0 1\n", True),
+            ("0 100000 65536\n", False),
+            ("0 0 4294967294\n", False),
+            ("", False),
         ):
-            self.assertIs(isMapped(number, text), mapped, number)
+            self.assertIs(isWhole(text), whole, text)
 
 
 class OptionTests(SynchronousTestCase):
@@ -330,11 +330,15 @@ class LinuxTests(SynchronousTestCase):
 
     def test_unmapped(self) -> None:
         """
-        The overflow ID is nobody where the namespace does not map it, for uid
-        and gid alike (THREATS K8); the error says where to look.
+        The overflow ID is nobody where the namespace does not map every ID, for
+        uid and gid alike (THREATS K8), also if it has a user of that number;
+        the error says where to look.
         """
         small = "0 1000 10\n"
+        container = "0 100000 65536\n"
         for kernel, cred, name in (
+            (self.namespace(uidMap=container), ucred(7, 65534, 5), "uid"),
+            (self.namespace(gidMap=container), ucred(7, 5, 65534), "gid"),
             (self.namespace(uidMap=small), ucred(7, 65534, 5), "uid"),
             (self.namespace(gidMap=small), ucred(7, 5, 65534), "gid"),
             (self.namespace(uidMap=None), ucred(7, 65534, 5), "uid"),
@@ -347,7 +351,7 @@ class LinuxTests(SynchronousTestCase):
 
     def test_mapped(self) -> None:
         """
-        Where 65534 is mapped it is the user of that number.
+        Where all IDs are mapped it is the user of that number.
         """
         peer = self.connection(self.namespace(), ucred(7, 65534, 65534))
         self.assertEqual((peer.uid, peer.gid), (65534, 65534))

@@ -9,6 +9,7 @@ import tempfile
 
 from twisted.internet import tcp, unix
 from twisted.internet.endpoints import UNIXServerEndpoint
+from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory, Protocol
 from twisted.protocols.policies import WrappingFactory
 from twisted.python.reflect import requireModule
@@ -282,6 +283,45 @@ class PortTests(LiveTestCase):
         with self.assertRaises(CredentialsUnsupported) as raised:
             self.listen(factory)
         self.assertIn("outermost", str(raised.exception))
+
+    async def test_startedAgain(self) -> None:
+        """
+        A port whose first start failed can be started again, in every capture,
+        and nothing of it stays with the port.
+        """
+        for capture in Capture:
+            factory = self.factoryOf(capture)
+            path = os.path.join(self.directory, capture.value, "s")
+            port = unix.Port(path, factory, reactor=reactor)
+            self.assertRaises(CannotListenError, port.startListening)
+            os.mkdir(os.path.dirname(path))
+            port.startListening()
+            self.adoptPort(port)
+            self.assertNotIn("createInternetSocket", vars(port))
+            self.assertNotIn("startReading", vars(port))
+            self.connect(path).send(b"hello")
+            protocol = await self.made(factory.wrappedFactory)
+            self.assertIs(protocol.peer.capture, capture)
+
+    def test_otherTransports(self) -> None:
+        """
+        A port that makes transports of its own is refused when it starts to
+        listen, and keeps them.
+        """
+
+        class Other(unix.Server):
+            pass
+
+        class OtherPort(unix.Port):
+            transport = Other
+
+        port = OtherPort(
+            os.path.join(self.directory, "s"), self.factoryOf(Capture.CONNECT)
+        )
+        with self.assertRaises(CredentialsUnsupported) as raised:
+            port.startListening()
+        self.assertIn("OtherPort", str(raised.exception))
+        self.assertIs(port.transport, Other)
 
 
 class SeamTests(SynchronousTestCase):

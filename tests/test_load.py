@@ -11,7 +11,7 @@ from unittest import skipIf
 from twisted.internet.defer import gatherResults
 from twisted.internet.protocol import Protocol
 
-from twisted_peercred import Capture, IPeerCredentials, PeerCredentials
+from twisted_peercred import Capture, IPeerCredentials
 from twisted_peercred.arrival import Arrival
 from twisted_peercred.transport import CredentialedServer
 
@@ -81,7 +81,7 @@ def ofConnections() -> int:
     How many objects there are of those that belong to a connection.
     """
     gc.collect()
-    kinds = (Arrival, CredentialedServer, PeerCredentials, Echo)
+    kinds = (Arrival, CredentialedServer, Echo)
     return sum(isinstance(each, kinds) for each in gc.get_objects())
 
 

@@ -288,8 +288,8 @@ class PidfdTests(SynchronousTestCase):
 
     def test_infoUnmapped(self) -> None:
         """
-        An ID that this user namespace does not map is L{None}, and one that it
-        maps is itself, whatever it looks like.
+        An ID that may be any that this user namespace does not map is L{None};
+        where it maps all, each is itself, whatever it looks like.
         """
         uids = [65534, 1000, 65534, 1000]
         data = struct.pack(
@@ -310,7 +310,7 @@ class PidfdTests(SynchronousTestCase):
         proc = self.mktemp()
         os.makedirs(proc + "/self")
         with open(proc + "/self/uid_map", "w") as file:
-            file.write("0 100000 2000\n")
+            file.write("0 100000 65536\n")
         # A gid_map that cannot be read maps nothing.
         handle = Pidfd(os.pidfd_open(os.getpid()), proc)
         info = handle.info()

@@ -25,6 +25,7 @@ from twisted_peercred.kernels.illumos import Illumos
 from twisted_peercred.kernels.netbsd import NetBSD
 from twisted_peercred.kernels.openbsd import OpenBSD
 from twisted_peercred.kernels.posix import Posix
+from twisted_peercred.listening import StampedServer
 
 from .recorded import SOL_SOCKET, Record, RecordedKernel, payload, vector
 from .structures import STRUCTURES
@@ -478,8 +479,10 @@ class RefusalTests(ServedTestCase):
 
     async def test_option(self) -> None:
         """
-        An option that can no longer be set on a connection is a refusal.
+        An option that can no longer be set on a connection, which was made
+        before the listening socket had it, is a refusal.
         """
+        self.patch(StampedServer, "stamped", False)
         for name in STAMPING:
             machine = MACHINES[name]
             if name == "DragonFly":

@@ -3,11 +3,13 @@ Tests for L{twisted_peercred.server}: real connections on trial's reactor.
 """
 
 import os
+import select
 import socket
 from dataclasses import replace
 
 from twisted.internet import error, reactor
 from twisted.internet.interfaces import (
+    IFileDescriptorReceiver,
     ILoggingContext,
     IProtocol,
     IProtocolFactory,
@@ -18,7 +20,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import LogLevel, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
+from zope.interface import directlyProvides, implementer
 from zope.interface.verify import verifyObject
 
 from twisted_peercred import (
@@ -480,6 +482,42 @@ class ConnectionTests(LiveTestCase):
         await self.until(lambda: len(receiving.received) == 3)
         self.assertEqual(receiving.received, [b"wake", wrapped.descriptors[0], b"x"])
         os.close(wrapped.descriptors[0])
+
+    async def test_switchedBeforeTheAnswer(self) -> None:
+        """
+        A protocol that puts another one on the transport, which wants
+        descriptors, and tells its peer so, has the peer's descriptor: the
+        kernel refuses none when the answer is there.  So has one that provides
+        the interface by the time it is connected.
+        """
+
+        class Upgrading(Remembering):
+            def dataReceived(self, data):
+                receiving = Receiving()
+                receiving.factory = self.factory
+                receiving.received, receiving.ended = [], self.ended
+                receiving.transport = self.transport
+                self.transport.protocol = receiving
+                self.transport.write(b"ok")
+
+        class Late(Remembering):
+            def connectionMade(self):
+                super().connectionMade()
+                directlyProvides(self, IFileDescriptorReceiver)
+                self.transport.write(b"ok")
+
+            def fileDescriptorReceived(self, descriptor):
+                self.factory.descriptors.append(descriptor)
+
+        for protocolClass in (Upgrading, Late):
+            address, wrapped = self.serve(protocolClass)
+            peer = self.connect(address)
+            peer.send(b"upgrade")
+            await self.until(lambda: select.select([peer], [], [], 0)[0])
+            self.assertEqual(peer.recv(10), b"ok")
+            self.sendDescriptor(peer, b"x")
+            await self.until(lambda: wrapped.descriptors)
+            os.close(wrapped.descriptors[0])
 
     async def test_paused(self) -> None:
         """

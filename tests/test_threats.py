@@ -406,7 +406,7 @@ class OutOfBandTests(LiveTestCase):
             first, second = (
                 int(
                     subprocess.check_output(
-                        [sys.executable, "-c", writer, number, text, str(flags)],
+                        [sys.executable, "-c", writer, number, text, str(int(flags))],
                         pass_fds=(peer.fileno(),),
                     )
                 )

@@ -8,11 +8,24 @@ L{tests.test_twisted}.
 import os
 import socket
 
+from twisted.internet import reactor
 from zope.interface import implementer
 
-from twisted_peercred import Capture, IPeerCredentialsReceiver, PeerChanged
+from twisted_peercred import (
+    Capture,
+    CredentialedUNIXServerFactory,
+    IPeerCredentialsReceiver,
+    PeerChanged,
+)
 
-from .support import LiveTestCase, Receiving, Remembering, openDescriptors, runClient
+from .support import (
+    LiveTestCase,
+    Receiving,
+    Remembering,
+    RememberingFactory,
+    openDescriptors,
+    runClient,
+)
 
 #: Two processes write on one connection in turn; ":" sends a descriptor too.
 TWO_WRITERS = """
@@ -98,6 +111,32 @@ class EveryMessageTests(LiveTestCase):
         self.assertEqual(changed.old, protocol.peer)
         self.assertNotEqual(changed.new.pid, protocol.peer.pid)
         self.assertEqual(self.refusals(), [changed])
+        self.assertEqual(openDescriptors(), before)
+
+    async def test_descriptorsWithoutBytes(self) -> None:
+        """
+        Descriptors that come without bytes, as on a socket that was adopted and
+        is no stream, are nobody's: they are closed, and the connection ends.
+        """
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        path = os.path.join(self.directory, "packets")
+        listening.bind(path)
+        listening.listen(5)
+        listening.setblocking(False)
+        wrapped = RememberingFactory(Receiving)
+        factory = CredentialedUNIXServerFactory(wrapped, capture=Capture.EVERY_MESSAGE)
+        self.adoptPort(
+            reactor.adoptStreamPort(listening.fileno(), socket.AF_UNIX, factory)
+        )
+        listening.close()
+        before = openDescriptors()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer:
+            peer.connect(path)
+            peer.send(b"hello")
+            protocol = await self.made(wrapped)
+            self.sendDescriptor(peer, b"")
+            await protocol.ended
+        self.assertEqual(protocol.received, [b"hello"])
         self.assertEqual(openDescriptors(), before)
 
     async def test_otherCaptures(self) -> None:

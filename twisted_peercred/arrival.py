@@ -284,9 +284,9 @@ class Arrival:
         try:
             data = transport.socket.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
-            # Readable, and nothing to be seen: a byte sent with MSG_OOB, for
-            # which the reactor would call again and again.
-            transport.stopReading()
+            if hasOutOfBand(transport.socket):
+                # For which the reactor would call again and again.
+                transport.stopReading()
             return None
         except OSError:
             return main.CONNECTION_LOST
@@ -383,6 +383,7 @@ class Arrival:
         except Exception as problem:
             _log.failure("The protocol failed to start", address=self._address)
             return problem
+        transport.chooseRead()
         return None
 
     def _refuse(
@@ -419,3 +420,15 @@ def hasHungUp(sock: socket.socket) -> bool:
     poll = select.poll()
     poll.register(sock, 0)
     return bool(poll.poll(0))
+
+
+def hasOutOfBand(sock: socket.socket) -> bool:
+    """
+    Whether there is a byte that was sent with C{MSG_OOB}, which makes a socket
+    readable and is passed over by a look at it (measured).
+    """
+    try:
+        sock.recv(1, socket.MSG_OOB | socket.MSG_PEEK)
+    except OSError:
+        return False
+    return True

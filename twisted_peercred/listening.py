@@ -132,6 +132,11 @@ def arrangePort(
             " it has to be the other way round, with CredentialedUNIXServerFactory"
             " outermost"
         )
+    if port.transport not in (unix.Server, AcceptedServer, StampedServer):
+        raise CredentialsUnsupported(
+            f"{type(port).__name__} makes transports of its own"
+            f" ({port.transport.__name__}), which do not know their peers"
+        )
     port.transport = AcceptedServer
     _keepAdopted(port)
     if prepare is not None:
@@ -214,6 +219,10 @@ def _stop(port: unix.Port, reason: Failure) -> None:
 def _prepareSocket(port: unix.Port, prepare: Callable[[socket], None]) -> None:
     create: Callable[[], socket] = port.createInternetSocket
     startReading = port.startReading
+    names = ("createInternetSocket", "startReading")
+    # Of arrangeFile, say; or of a start that failed, which puts things right
+    # when it is called after all.
+    before = {name: vars(port)[name] for name in names if name in vars(port)}
 
     def createPrepared() -> socket:
         created = create()
@@ -222,7 +231,9 @@ def _prepareSocket(port: unix.Port, prepare: Callable[[socket], None]) -> None:
         return created
 
     def startReadingPrepared() -> None:
-        del port.createInternetSocket, port.startReading
+        for name in names:
+            vars(port).pop(name, None)
+        vars(port).update(before)
         # A socket that was adopted has not been created here.
         prepare(port.socket)
         startReading()

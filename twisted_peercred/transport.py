@@ -133,10 +133,13 @@ class CredentialedServer(unix.Server):
         else:
             prefix = type(protocol).__name__
         self.logstr = f"{prefix},{self.sessionno},{self.hostname}"
-        self._chooseRead(protocol)
 
-    def _chooseRead(self, protocol: IProtocol) -> None:
-        self._readFor = protocol
+    def chooseRead(self) -> None:
+        """
+        Read as the protocol of the moment wants it.
+        """
+        # None, when the connection is lost.
+        protocol = self._readFor = getattr(self, "protocol", None)
         wanted = IFileDescriptorReceiver.providedBy(protocol)
         if wanted is not self._wantsDescriptors:
             self._wantsDescriptors = wanted
@@ -159,7 +162,7 @@ class CredentialedServer(unix.Server):
         if protocol is not self._readFor:
             if IIdentifying.providedBy(protocol):
                 return protocol.readIdentity()
-            self._chooseRead(protocol)
+            self.chooseRead()
         if self._read is not None:
             return self._read(self)
         # Here and not in a function of its own: a call is 1 % of a small echo.
@@ -172,6 +175,9 @@ class CredentialedServer(unix.Server):
         if not data:
             return main.CONNECTION_DONE
         protocol.dataReceived(data)
+        if self.protocol is not protocol:
+            # Before its peer is told, and sends what the new one waits for.
+            self.chooseRead()
         return None
 
     def sendFileDescriptor(self, fileno: int) -> None:
@@ -340,9 +346,14 @@ def _change(
 def _deliver(transport: CredentialedServer, message: Message) -> ReadResult:
     """
     Descriptors, then the bytes they came with, as stock does; but what an
-    exception leaves over is closed.
+    exception leaves over is closed, and so is what came without bytes, whose
+    sender is not known (a stream has no such messages, but a socket that was
+    adopted may be none).
     """
     descriptors = message.descriptors
+    if not message.data:
+        message.drop()
+        return main.CONNECTION_DONE
     try:
         while descriptors:
             IFileDescriptorReceiver(transport.protocol).fileDescriptorReceived(
@@ -351,8 +362,6 @@ def _deliver(transport: CredentialedServer, message: Message) -> ReadResult:
     except BaseException:
         closeAll(descriptors)
         raise
-    if not message.data:
-        return main.CONNECTION_DONE
     transport.protocol.dataReceived(message.data)
     return None
 

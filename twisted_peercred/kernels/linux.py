@@ -146,18 +146,16 @@ def decodeGroups(data: bytes, gid: int, byteOrder: str = "=") -> tuple[int, ...]
     return tuple(sorted({gid, *struct.unpack(f"{byteOrder}{count}I", data)}))
 
 
-def isMapped(number: int, mapping: str) -> bool:
+def isWhole(mapping: str) -> bool:
     """
-    Whether an ID of this user namespace stands for one outside of it.
+    Whether every ID there is has a number in this user namespace, so that the
+    overflow ID is nobody's but its own.  Where some have none, it may be any of
+    those, also if the namespace has a user of that number.
 
     @param mapping: text of C{/proc/self/uid_map} or C{gid_map}
         (user_namespaces(7)): first ID inside, first ID outside, how many.
     """
-    for line in mapping.splitlines():
-        inside, _, count = map(int, line.split())
-        if inside <= number < inside + count:
-            return True
-    return False
+    return sum(int(line.split()[2]) for line in mapping.splitlines()) >= NO_ID
 
 
 # Socket calls.
@@ -278,8 +276,7 @@ class Linux:
         All groups, or L{None} where one of them has no number here.
         """
         groups = decodeGroups(answer, gid)
-        suspect = self._overflow.intersection(groups)
-        if suspect and not self._areMapped(suspect, "gid"):
+        if not self._overflow.isdisjoint(groups) and not self._sees("gid"):
             return None
         return groups
 
@@ -315,7 +312,10 @@ class Linux:
         # A look passes over a byte that was sent with MSG_OOB, and would take
         # for the first writer who wrote the next; nor would such a byte alone
         # ever stop to make the socket readable (measured).
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        except OSError as error:
+            raise CredentialsUnavailable(f"SO_OOBINLINE: {error}") from error
         # There is room for the credentials alone.  The kernel puts them
         # first; descriptors that do not fit in a look are neither installed
         # nor lost.
@@ -483,9 +483,9 @@ class Linux:
             another user namespace look like from here.
         """
         for name, number in (("uid", uid), ("gid", gid)):
-            if number in self._overflow and not self._areMapped({number}, name):
+            if number in self._overflow and not self._sees(name):
                 raise CredentialsUnavailable(
-                    f"{name} {number} stands for an ID that this user namespace"
+                    f"{name} {number} may be any ID that this user namespace"
                     f" does not map: have /proc/{os.getpid()}/{name}_map map those"
                     " that peers have (/etc/subuid and /etc/subgid,"
                     " user_namespaces(7)), or run the server in the namespace of"
@@ -531,15 +531,17 @@ class Linux:
             Probe("SO_PASSRIGHTS", askPassRights),
         )
 
-    def _areMapped(self, numbers: Iterable[int], name: str) -> bool:
+    def _sees(self, kind: str) -> bool:
+        """
+        Whether each C{"uid"} or C{"gid"} is what it looks like.
+        """
         # Read each time, and only for the one ID in four billion that may be
         # no ID: the map can be written, and the namespace changed, while a
         # server runs.  Two lines of this process's own proc(5), no disk.
         try:
-            mapping = self._read(f"self/{name}_map")
+            return isWhole(self._read(f"self/{kind}_map"))
         except OSError:
             return False
-        return all(isMapped(number, mapping) for number in numbers)
 
 
 def known(option: int | None) -> int:

@@ -36,7 +36,7 @@ from ..errors import (
     PeerProcessUnsupported,
 )
 from . import Probe, procfs
-from .linux import OVERFLOW_ID, isMapped, known
+from .linux import OVERFLOW_ID, isWhole, known
 from .processes import ProcessExit, ProcessInfo
 
 #: C{_IOWR(0xFF, 11, struct pidfd_info)} of the 64 bytes that 6.13 has; the
@@ -302,7 +302,7 @@ class Pidfd:
 
     def _mapped(self, kind: str, numbers: tuple[int, ...]) -> list[int | None]:
         """
-        IDs, with L{None} for each that stands for one of another user
+        IDs, with L{None} for each that may stand for one of another user
         namespace.
         """
         suspects = overflowIDs(self._proc).intersection(numbers)
@@ -313,8 +313,9 @@ class Pidfd:
                 mapping = file.read()
         except OSError:
             mapping = ""
-        unknown = {each for each in suspects if not isMapped(each, mapping)}
-        return [None if each in unknown else each for each in numbers]
+        if isWhole(mapping):
+            return list(numbers)
+        return [None if each in suspects else each for each in numbers]
 
     def _number(self) -> int:
         """
