@@ -28,7 +28,11 @@ class Options(usage.Options):
     Which command, and what it is to do.
     """
 
-    synopsis = "peercred COMMAND [options]"
+    synopsis = "Usage: peercred COMMAND [options]"
+    longdesc = (
+        "What the kernel says about the peers of Unix-domain sockets.  Each command"
+        " teaches itself by --help."
+    )
     subCommands: list[list[object]] = [
         ["attach", None, attach.Options, "Use a manhole from this terminal."],
         ["explain", None, explain.Options, "Which rule of a policy decides, and why."],

@@ -11,6 +11,7 @@ import sys
 
 from twisted.internet import reactor
 from twisted.internet.protocol import Factory, Protocol
+from twisted.python import log
 
 from twisted_peercred import CredentialedUNIXServerFactory
 from twisted_peercred.policyfile import PolicyFile
@@ -24,6 +25,8 @@ class Welcome(Protocol):
 
 
 if __name__ == "__main__":
+    # What is wrong with a file, and who is refused.
+    log.startLogging(sys.stderr)
     policy = PolicyFile(sys.argv[2])
     factory = CredentialedUNIXServerFactory(
         Factory.forProtocol(Welcome), policy=policy, maxPerUID=20

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from twisted.python import usage
+
+from .. import __version__
+
 
 class CommandFailed(Exception):
     """
@@ -27,3 +31,31 @@ class Command(Protocol):
         @return: the exit status.
         @raise CommandFailed: it cannot be done.
         """
+
+
+class CommandOptions(usage.Options):
+    """
+    The options of a command.
+
+    @cvar words: what its name is followed by.
+    @cvar example: what the usage text teaches by.
+    """
+
+    words = ""
+    example = ""
+
+    def getSynopsis(self) -> str:
+        # usage.Options would put the program's own before it.
+        name = type(self).__module__.rpartition(".")[2]
+        return f"Usage: peercred {name} {self.words}"
+
+    def getUsage(self, width: int | None = None) -> str:
+        # usage.Options would fill its longdesc into one paragraph.
+        return super().getUsage(width) + self.example
+
+    def opt_version(self) -> None:
+        """
+        Print the version, and exit.
+        """
+        print(f"twisted_peercred {__version__}")
+        raise SystemExit(0)

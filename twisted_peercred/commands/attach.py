@@ -24,7 +24,7 @@ from twisted.python import usage
 from ..errors import PeerCredentialsError
 from ..kernels import thisKernel
 from ..policy import Policy
-from . import CommandFailed
+from . import CommandFailed, CommandOptions
 from .telnet import Telnet
 
 DETACH = b"\x1d"
@@ -156,12 +156,12 @@ class Session:
             self._server.sendall(data)
 
 
-class Options(usage.Options):
+class Options(CommandOptions):
     """
     What C{peercred attach} can be told.
     """
 
-    synopsis = "[options] PATH"
+    words = "[options] PATH"
     optParameters = [
         [
             "server",
@@ -176,17 +176,16 @@ Example; a prompt in one terminal, and its user in the other:
 twistd -n peercred-manhole --endpoint unix:manhole.sock:mode=600
 python -m twisted_peercred attach manhole.sock
 
-Ctrl-] leaves, Ctrl-D on an empty line ends the prompt. A pipe works as well:
+Ctrl-] leaves, Ctrl-D on an empty line ends the prompt. A pipe works as well; what
+comes out of it is meant for a terminal, colours and all:
 
 echo '6 * 7' | python -m twisted_peercred attach manhole.sock
 """
 
-    def getUsage(self, width: int | None = None) -> str:
-        # usage.Options would fill its longdesc into one paragraph.
-        return super().getUsage(width) + self.example
-
-    def parseArgs(self, path: str) -> None:  # type: ignore[override] # its own
-        self["path"] = path
+    def parseArgs(self, *words: str) -> None:
+        if len(words) != 1:
+            raise usage.UsageError("which manhole? give one path; see --help")
+        self["path"] = words[0]
 
     def run(self) -> int:
         """

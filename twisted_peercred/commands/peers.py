@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 from twisted.python import usage
 
-from . import CommandFailed
+from . import CommandFailed, CommandOptions
 
 #: Seconds to wait for a server that does not accept connections.
 PATIENCE = 10.0
@@ -24,15 +24,13 @@ PATIENCE = 10.0
 Row = tuple[str, str, str]
 
 
-class AddressOptions(usage.Options):
+class AddressOptions(CommandOptions):
     """
     The options of a command that takes one address.
-
-    @cvar example: what the usage text teaches by.
     """
 
+    words = "ADDRESS [options]"
     optFlags = [["json", "j", "Print one JSON object."]]
-    example = ""
 
     def parseArgs(self, *words: str) -> None:
         """
@@ -47,15 +45,6 @@ class AddressOptions(usage.Options):
         if more:
             raise usage.UsageError(f"one address, not {len(words)}")
         self["address"] = address
-
-    def getSynopsis(self) -> str:
-        # usage.Options would put the program's own before it.
-        name = type(self).__module__.rpartition(".")[2]
-        return f"Usage: peercred {name} ADDRESS [options]"
-
-    def getUsage(self, width: int | None = None) -> str:
-        # usage.Options would fill its longdesc into one paragraph.
-        return super().getUsage(width) + self.example
 
 
 def connect(address: str) -> tuple[socket.socket, str]:

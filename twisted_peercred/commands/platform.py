@@ -15,7 +15,6 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import twisted
-from twisted.python import usage
 
 from .. import __version__
 from ..credentials import Capture
@@ -24,6 +23,7 @@ from ..kernels import Kernel, Probe, pidfd, thisKernel
 from ..kernels.linux import Linux
 from ..kernels.namespaces import FIRST_PID, FIRST_USER, namespaces
 from ..kernels.trials import PATIENCE, connection
+from . import CommandOptions
 
 #: What a kernel says to an option that it does not know.
 UNKNOWN_OPTION = {errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}
@@ -152,27 +152,22 @@ def lines(report: dict[str, Any]) -> list[str]:
     return [*table, *here.get("remarks", ())]
 
 
-class Options(usage.Options):
+class Options(CommandOptions):
     """
     How to print it.
     """
 
-    synopsis = "[--json]"
+    words = "[--json]"
     longdesc = (
         "Tries each thing that this package asks of the kernel, on a socket pair"
         " and on a connection of this process with itself, and then each capture."
         " It needs no privileges, and leaves nothing behind."
     )
     optFlags = [["json", None, "Print one JSON object."]]
-
-    def getUsage(self, width: int | None = None) -> str:
-        """
-        @see: L{usage.Options.getUsage}
-        """
-        return super().getUsage(width) + (
-            "\nFor a bug report:  peercred platform"
-            "\nFor a program:     peercred platform --json | jq .captures\n"
-        )
+    example = """
+For a bug report:  peercred platform
+For a program:     peercred platform --json | jq .captures
+"""
 
     def run(self) -> int:
         """

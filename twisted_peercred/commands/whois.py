@@ -185,8 +185,8 @@ class Options(AddressOptions):
         " sends nothing."
     )
     example = """
-ADDRESS is a path, or @ and a name in the abstract namespace.  Whose database is
-that?
+ADDRESS is a path, or @ and a name in the abstract namespace.  For example, to see
+whose server this is:
 
 $ peercred whois /run/app.sock
 address  /run/app.sock               a stream socket
