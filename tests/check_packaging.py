@@ -155,17 +155,23 @@ def main() -> None:
     All of it.
     """
     scratch = Path(sys.argv[1])
-    out = scratch / "dist"
-    run(sys.executable, "-m", "build", "--outdir", out, ".")
+    out, again = scratch / "dist", scratch / "again"
+    for each in (out, again):
+        run(sys.executable, ".ci/dist.py", each)
     (wheel,) = out.glob("*.whl")
     (source,) = out.glob("*.tar.gz")
+    for archive in (wheel, source):
+        if archive.read_bytes() != (again / archive.name).read_bytes():
+            raise SystemExit(f"{archive.name} is another one each time it is built")
+    run(sys.executable, "-m", "twine", "check", "--strict", wheel, source)
+    run(sys.executable, "-m", "check_manifest")
     checkWheel(wheel)
     checkSource(source)
     checkInstall(scratch / "wheel", wheel)
     checkInstall(scratch / "sdist", source)
     checkInstall(scratch / "editable", "--editable", ".")
     checkTarget(scratch / "target", wheel)
-    print("wheel, sdist, editable and --target installs are good")
+    print("wheel and sdist are the same each time; all ways to install are good")
 
 
 if __name__ == "__main__":

@@ -236,7 +236,7 @@ class CredentialedDatagramPort(unix.DatagramPort):
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """
-        @see: L{twisted.internet.interfaces.IReadDescriptor.connectionLost}
+        @see: L{twisted.internet.interfaces.IFileDescriptor.connectionLost}
         """
         held, answer = self._held, self._answer
         self._release()
