@@ -2,12 +2,13 @@
 Tests for L{twisted_peercred.server}: real connections on trial's reactor.
 """
 
+import errno
 import os
 import select
 import socket
 from dataclasses import replace
 
-from twisted.internet import error, reactor
+from twisted.internet import error, main, reactor
 from twisted.internet.interfaces import (
     IFileDescriptorReceiver,
     ILoggingContext,
@@ -482,6 +483,39 @@ class ConnectionTests(LiveTestCase):
         await self.until(lambda: len(receiving.received) == 3)
         self.assertEqual(receiving.received, [b"wake", wrapped.descriptors[0], b"x"])
         os.close(wrapped.descriptors[0])
+        plain = Remembering()
+        plain.factory = wrapped
+        receiving.transport.protocol = plain
+        plain.makeConnection(receiving.transport)
+        peer.send(b"plain")
+        await self.until(lambda: plain.received)
+        self.assertEqual(plain.received, [b"plain"])
+
+    async def test_brokenWhileWriting(self) -> None:
+        """
+        A socket that takes no more for now is tried again, and one that is
+        broken ends the connection, as in Twisted.
+        """
+        address, wrapped = self.serve()
+        peer = self.connect(address)
+        protocol = await self.made(wrapped)
+        transport = protocol.transport
+
+        class Failing:
+            def send(self, data):
+                raise OSError(self.number, "no")
+
+        sock, transport.socket = transport.socket, Failing()
+        for number, result in (
+            (errno.EWOULDBLOCK, 0),
+            (errno.ENOBUFS, 0),
+            (errno.EPIPE, main.CONNECTION_LOST),
+        ):
+            Failing.number = number
+            self.assertEqual(transport.writeSomeData(b"x"), result)
+        transport.socket = sock
+        peer.close()
+        await protocol.ended
 
     async def test_switchedBeforeTheAnswer(self) -> None:
         """

@@ -31,10 +31,10 @@ class ConnectionTests(SynchronousTestCase):
         Both ends are there, of a listener that was prepared before it had an
         address; nothing is left of them.
         """
-        directory = os.path.abspath(self.mktemp())
-        os.mkdir(directory)
-        # An address may have 100 bytes or so.
-        self.patch(tempfile, "tempdir", os.path.relpath(directory))
+        # Not below the working directory: an address may have 100 bytes or so.
+        directory = tempfile.mkdtemp(prefix="pc", dir="/tmp")
+        self.addCleanup(os.rmdir, directory)
+        self.patch(tempfile, "tempdir", directory)
         before = openDescriptors()
         prepared = []
         with connection(lambda sock: prepared.append(sock.getsockname())) as ends:
