@@ -484,6 +484,20 @@ class DatabaseTests(SynchronousTestCase):
         decision = self.successResultOf(rules.decide(who(2, 7, None)))
         self.assertTrue(decision.admitted)
 
+    def test_absence(self) -> None:
+        """
+        A group that was not found may be one that could not be looked up: that
+        gets nobody past a rule that refuses, and fails one that admits.
+        """
+        for text, rule in (("!gid/103,any", "!gid/103"), ("gid/103+uid/1", None)):
+            for uid in (1, 2):
+                answer = self.database(text).decide(who(uid, 9, None))
+                self.assertEqual(self.successResultOf(answer), Decision(False, rule))
+        answer = self.database("!gid/8,any").decide(who(1, 9, None))
+        self.assertEqual(self.successResultOf(answer), Decision(False, "!gid/8"))
+        answer = self.database("!gid/103+uid/3,any").decide(who(1, 9, None))
+        self.assertTrue(self.successResultOf(answer).admitted)
+
     def test_kernelFirst(self) -> None:
         """
         The kernel's word is not gainsaid, and nothing is looked up that no

@@ -81,7 +81,8 @@ def databaseGroups(uid: int) -> tuple[int, ...] | None:
     """
     The groups that a user is in by the databases (getgrouplist(3)), sorted,
     which need not be those of any of its processes; L{None} for one who is not
-    there.  Asks the name service: may block.
+    there.  Where the group database cannot be read it is the user's first
+    group alone, and nothing tells.  Asks the name service: may block.
     """
     try:
         user = pwd.getpwuid(uid)

@@ -169,11 +169,12 @@ class Policy:
         positions = [*self._others, *self._users[identity.uid]]
         if self._groups:
             positions += self._groups[identity.gid]
-            if identity.groups is None:
+            groups = identity.groups
+            if groups is None:
                 positions += self._unknown
-            else:
-                for group in identity.groups:
-                    positions += self._groups[group]
+                groups = getattr(identity, "databaseGroups", ())
+            for group in groups:
+                positions += self._groups[group]
         positions.sort()
         return positions
 
@@ -194,15 +195,18 @@ class Policy:
 
 @implementer(IPeerIdentity)
 @dataclass(frozen=True, slots=True)
-class _Completed:
+class _LookedUp:
     """
-    Somebody, with groups that no kernel vouches for.
+    Somebody whose groups no kernel tells.
+
+    @ivar databaseGroups: some of them, perhaps all.
     """
 
     uid: int
     gid: int
-    groups: tuple[int, ...]
     securityLabel: bytes | None
+    databaseGroups: tuple[int, ...]
+    groups: None = None
 
 
 class DatabasePolicy(Policy):
@@ -211,8 +215,11 @@ class DatabasePolicy(Policy):
     for messages, which carry none: where it has a condition on groups and they
     are not known, those are taken that the peer's user is in by the user
     database.  These are not the kernel's word: a process may have given up
-    groups that its user is in.  A user who is not in the database has none
-    that are known.
+    groups that its user is in.
+
+    A group that is found there makes a condition true.  One that is not found
+    leaves it unknown, which never admits: getgrouplist(3) cannot fail, and
+    where the database cannot be read it gives the user's first group alone.
 
     C{Policy.fromString(text, groupsFrom="database")} makes it.
 
@@ -247,10 +254,5 @@ class DatabasePolicy(Policy):
         groups = await self._inThread(self._lookUp, identity.uid)
         if groups is None:
             return super().decide(identity)
-        completed = _Completed(
-            identity.uid,
-            identity.gid,
-            tuple(sorted({identity.gid, *groups})),
-            identity.securityLabel,
-        )
-        return replace(super().decide(completed), databaseGroups=groups)
+        known = _LookedUp(identity.uid, identity.gid, identity.securityLabel, groups)
+        return replace(super().decide(known), databaseGroups=groups)
