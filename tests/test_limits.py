@@ -40,8 +40,25 @@ class WaitingRoomTests(SynchronousTestCase):
         room.enter(1, "a")
         room.enter(2, "b")
         self.assertEqual(room.enter(1, "c"), "c")
-        self.assertEqual(room.enter(3, "d"), "d")
         self.assertEqual(len(room), 2)
+        self.assertEqual(room.guests(), ["a", "b"])
+
+    def test_oneEach(self) -> None:
+        """
+        Users with one place each keep nobody out: the eldest of all goes.
+        """
+        room = WaitingRoom(3)
+        room.enter(1, "a")
+        room.enter(2, "b")
+        room.enter(1, "c")
+        room.leave(1, "a")
+        room.enter(3, "d")
+        # User 1 has been there longest, but not with this connection.
+        self.assertEqual(room.enter(4, "e"), "b")
+        self.assertEqual(room.enter(2, "f"), "c")
+        for _ in range(3):
+            self.assertEqual(room.enter(2, "g"), "g")
+        self.assertEqual(sorted(room.guests()), ["d", "e", "f"])
 
     def test_leave(self) -> None:
         """

@@ -5,6 +5,7 @@ How much of a server one user may take.
 from __future__ import annotations
 
 from collections import Counter
+from itertools import count
 from typing import Generic, TypeVar
 
 _Guest = TypeVar("_Guest")
@@ -14,16 +15,19 @@ class WaitingRoom(Generic[_Guest]):
     """
     Connections whose first message is still to come: a limited number, shared
     fairly.  When all places are taken, the connection to give up is the one
-    that has waited longest of the user who has most of them; so one user's
-    silent connections never keep another user out.
+    that has waited longest of the users who have most of them; so one user's
+    silent connections never keep another user out, nor do those of many users
+    who have one each.  A user who has places already gets no more of them than
+    another keeps.
 
     @ivar limit: places, at least 1.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        # dicts for their order: the first key has waited longest.
-        self._guests: dict[int, dict[_Guest, None]] = {}
+        # In order, each with its number: the first key has waited longest.
+        self._guests: dict[int, dict[_Guest, int]] = {}
+        self._numbers = count()
         self._taken = 0
 
     def __len__(self) -> int:
@@ -35,19 +39,30 @@ class WaitingRoom(Generic[_Guest]):
 
         @param uid: the user by connect-time credentials.
         @return: who has to go for it, and has left the room already: C{guest}
-            itself where nobody has more places than its own user would have;
-            L{None} while there is room.
+            itself where its user has a place already, and nobody has more than
+            that user would have; L{None} while there is room.
         """
         expelled = None
         if self._taken == self.limit:
-            greediest = max(self._guests, key=lambda each: len(self._guests[each]))
-            if len(self._guests.get(uid, ())) + 1 >= len(self._guests[greediest]):
+            greediest = max(self._guests, key=self._claim)
+            own = len(self._guests.get(uid, ()))
+            if own and own + 1 >= len(self._guests[greediest]):
                 return guest
             expelled = next(iter(self._guests[greediest]))
             self.leave(greediest, expelled)
-        self._guests.setdefault(uid, {})[guest] = None
+        self._guests.setdefault(uid, {})[guest] = next(self._numbers)
         self._taken += 1
         return expelled
+
+    def _claim(self, uid: int) -> tuple[int, int]:
+        guests = self._guests[uid]
+        return len(guests), -next(iter(guests.values()))
+
+    def guests(self) -> list[_Guest]:
+        """
+        Who is in the room.
+        """
+        return [guest for guests in self._guests.values() for guest in guests]
 
     def leave(self, uid: int, guest: _Guest) -> None:
         """

@@ -51,7 +51,8 @@ class CredentialedUNIXServerFactory:
     @param timeout: seconds that a peer may take to send what identifies it,
         and the policy to decide, together.
     @param maxUnidentified: connections that may wait for that at once.  The
-        one to go when there are more is the eldest of the user who has most.
+        one to go when there are more is the eldest of those users who have
+        most.
     @param maxPerUID: connections at once of one user by connect-time
         credentials, those that wait included; L{None} for any number.
     @param syncWord: bytes that the first message must start with; they are
