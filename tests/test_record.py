@@ -187,6 +187,18 @@ class RefusalsTests(Recorded):
         self.assertEqual(self.told(), [(5, None)] * BURST * 2)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_clockSetBack(self) -> None:
+        """
+        A clock that was set back does not make an interval of hours.
+        """
+        self.clock.advance(10_000)
+        self.refuse(5, BURST)
+        self.clock.rightNow -= 3600
+        self.refuse(5, BURST + 1)
+        self.assertEqual(len(self.told()), 2 * BURST)
+        self.clock.advance(INTERVAL)
+        self.assertEqual(self.told(), [(5, 1)])
+
     def test_manyUsers(self) -> None:
         """
         One who has a great many uids has no more lines for it.

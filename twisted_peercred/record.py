@@ -237,7 +237,8 @@ class Refusals:
         connection = transport.connectionCredentials
         clock: Any = self._clock or transport.reactor
         now = clock.seconds()
-        if now >= self._end:
+        # The clock may have been set back.
+        if not self._end - INTERVAL <= now < self._end:
             self.tell()
             self._end = now + INTERVAL
         # The user who connected can do something about it.
