@@ -215,8 +215,11 @@ class ExplainTests(SynchronousTestCase):
         proc = tempfile.mkdtemp()
         self.addCleanup(shutil.rmtree, proc)
         os.makedirs(os.path.join(proc, "7", "attr"))
-        with open(os.path.join(proc, "7", "status"), "w") as file:
-            file.write("Name:\tx\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t9 10 \n")
+        with open(os.path.join(proc, "7", "status"), "w", newline="") as file:
+            file.write(
+                "Name:\tx\rUid:\t0\nUmask\nUid:\t1\t2\t3\t4\n"
+                "Gid:\t5\t6\t7\t8\nGroups:\t9 10 \n"
+            )
         peer = explain.ofProcess(7, None, proc)
         self.assertEqual(peer, PeerCredentials(uid=2, gid=6, groups=(6, 9, 10), pid=7))
         for written, label in ((b"a (enforce)\n", b"a (enforce)"), (b"\0", None)):
@@ -282,6 +285,16 @@ class ExplainTests(SynchronousTestCase):
             status, lines = self.explain(*arguments)
             self.assertEqual((status, len(lines)), (1, 1), arguments)
             self.assertIn(word, lines[0])
+
+    def test_controlCharacters(self) -> None:
+        """
+        What is shown of a path does nothing to a terminal.
+        """
+        for path in ("nope\x1b[31m", "/nope\n\x9b/x"):
+            status, lines = self.explain("--rules-file", path, "--uid", "5")
+            self.assertEqual((status, len(lines)), (1, 1))
+            self.assertTrue(lines[0].isprintable(), lines)
+        self.assertIn("/nope\\n\\x9b/x: cannot be read", lines[0])
 
     def test_help(self) -> None:
         """

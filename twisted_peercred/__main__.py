@@ -21,6 +21,7 @@ from .commands import (
     whoami,
     whois,
 )
+from .errors import visible
 
 
 class Options(usage.Options):
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.parseOptions(sys.argv[1:] if arguments is None else arguments)
         return cast(Command, options.subOptions).run()
     except (usage.UsageError, CommandFailed) as problem:
-        print(f"peercred: {problem}", file=sys.stderr)
+        print(f"peercred: {visible(str(problem))}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         # Whoever read the output has seen enough.

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from .kernels.processes import ProcessExit
 
 
+def visible(text: str) -> str:
+    """
+    A text for a terminal or a log: on one line, control characters escaped.
+    """
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
 class PeerCredentialsError(Exception):
     """
     The parent of every error of this package.
@@ -131,7 +138,8 @@ class PolicyError(PeerCredentialsError, ValueError):
         source: str = "rules",
     ) -> None:
         place = source if line is None else f"{source}:{line}:{column}"
-        super().__init__(f"{place}: {problem}")
+        # Whoever gave the path chose what is in it.
+        super().__init__(visible(f"{place}: {problem}"))
         self.problem = problem
         self.line = line
         self.column = column

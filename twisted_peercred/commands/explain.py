@@ -192,8 +192,11 @@ def ofProcess(
     @raise CommandFailed: it is not there, or cannot be looked at.
     """
     try:
-        with open(f"{os.fspath(proc)}/{pid}/status", errors="replace") as file:
-            status = dict(line.split(":", 1) for line in file)
+        # A process names itself: "\r" in it is no end of a line.
+        with open(
+            f"{os.fspath(proc)}/{pid}/status", errors="replace", newline="\n"
+        ) as file:
+            status = dict(line.split(":", 1) for line in file if ":" in line)
     except OSError as problem:
         raise CommandFailed(
             f"cannot look at process {pid}: {problem.strerror}"
