@@ -15,7 +15,6 @@ from twisted.logger import (
     eventsFromJSONLogFile,
     formatEvent,
     globalLogPublisher,
-    jsonFileLogObserver,
 )
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -278,42 +277,93 @@ class AuditLogTests(SynchronousTestCase):
 
     def test_fullDisk(self) -> None:
         """
-        What a full disk had no room for is written when it has; that it had
-        none is said once.
+        What a full disk had no room for is lost: that is said once, and the
+        file has the number when there is room again.  A line that was begun
+        is ended before the next, and no other is lost by it.
         """
         self.start()
-        write = self.log._write
-        full = True
+        room = 10_000
+        write = os.write
 
-        def fails(event) -> None:
-            if full:
+        def limited(descriptor, data):
+            nonlocal room
+            if descriptor != self.log._descriptor:
+                return write(descriptor, data)
+            if not room:
                 raise OSError(errno.ENOSPC, "No space left on device")
-            write(event)
+            count = write(descriptor, data[:room])
+            room -= count
+            return count
 
-        self.log._write = fails
+        self.patch(os, "write", limited)
         self.admit(1)
-        self.admit(2)
+        for some in (20, 0, 1, 30):
+            room = some
+            self.admit(2)
         self.assertEqual(len(self.complaints), 1)
         self.assertIn("No space left", self.complaints[0])
-        full = False
+        room = 10_000
         self.admit(3)
-        full = True
+        with open(self.path) as file:
+            whole = [each for each in file if each.endswith("}\n")]
+        first, lost, last = map(json.loads, whole)
+        self.assertEqual((first["serial"], last["serial"]), (1, 3))
+        self.assertEqual((lost["what"], lost["count"]), ("lost", 4))
+        room = 0
         self.admit(4)
         self.assertEqual(len(self.complaints), 2)
+        room = 10_000
+        self.log.stopService()
+        with open(self.path) as file:
+            last = json.loads(file.readlines()[-1])
+        self.assertEqual((last["what"], last["count"]), ("lost", 1))
+
+    def test_withoutLineEnd(self) -> None:
+        """
+        A line that lacks its end alone is not lost; the next ends it.
+        """
+        self.start()
+        write = os.write
+        self.patch(os, "write", lambda at, data: write(at, data[:-1]))
+        self.admit(1)
+        self.patch(os, "write", write)
+        self.admit(2)
+        self.assertEqual([each["serial"] for each in self.lines()], [1, 2])
+
+    def test_begunBefore(self) -> None:
+        """
+        A line that another run did not end is ended.
+        """
+        with open(self.path, "w") as file:
+            file.write('{"what":')
+        self.start()
+        self.admit(1)
+        with open(self.path) as file:
+            self.assertEqual(json.loads(file.readlines()[1])["serial"], 1)
 
     def test_fullDevice(self) -> None:
         """
-        The same on a real device that is full: closing it is no accident.
+        The same on a real device that is full; the number is in Twisted's log
+        then.
         """
         self.start()
-        real = self.log._file
-        self.addCleanup(real.close)
-        with open("/dev/full", "a") as full:
-            self.log._write = jsonFileLogObserver(full, recordSeparator="")
-            self.admit(1)
-            self.admit(2)
-            self.log._file = full
-            self.log.stopService()
+        full = os.open("/dev/full", os.O_WRONLY)
+        os.dup2(full, self.log._descriptor)
+        os.close(full)
+        self.admit(1)
+        self.admit(2)
+        self.log.stopService()
         self.assertEqual(len(self.complaints), 2)
         for each in self.complaints:
             self.assertIn("No space left", each)
+        self.assertIn("2 lost events", self.complaints[1])
+
+    def test_admissionsInTwistedsLog(self) -> None:
+        """
+        An admission is one line also where Twisted's log has it too.
+        """
+        self.start()
+        record.admissions.addObserver(globalLogPublisher)
+        self.addCleanup(record.admissions.removeObserver, globalLogPublisher)
+        self.admit(1)
+        self.assertEqual(len(self.lines()), 1)

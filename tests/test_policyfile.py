@@ -20,6 +20,7 @@ from twisted_peercred import (
     PolicyError,
     names,
 )
+from twisted_peercred.audit import AuditLog
 from twisted_peercred.interfaces import IPeerPolicySource
 from twisted_peercred.policyfile import PolicyFile
 
@@ -147,6 +148,11 @@ class PolicyFileTests(SynchronousTestCase):
         os.chdir("/")
         self.assertTrue(os.path.isabs(file.path))
         self.assertIsNone(self.successResultOf(file.reload()))
+        os.mkdir(self.directory + "/gone")
+        os.chdir(self.directory + "/gone")
+        os.rmdir(self.directory + "/gone")
+        self.assertEqual(PolicyFile(file.path, inThread=execute).path, file.path)
+        self.assertEqual(AuditLog(file.path).path, file.path)
 
     def test_inTurn(self) -> None:
         """

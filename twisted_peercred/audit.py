@@ -7,16 +7,17 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TextIO
+import time
 
 from twisted.application.service import Service
 from twisted.logger import (
     ILogObserver,
     LogEvent,
     Logger,
+    LogLevel,
+    eventAsJSON,
     formatEvent,
     globalLogPublisher,
-    jsonFileLogObserver,
 )
 from zope.interface import implementer
 
@@ -29,8 +30,13 @@ _log = Logger()
 class AuditLog(Service):
     """
     Writes the L{record <twisted_peercred.record>} to a file of mode 600 while
-    it runs: by Twisted's own JSON observer, one object a line, which
-    C{twisted.logger.eventsFromJSONLogFile} reads.  The file is only added to.
+    it runs: in Twisted's own JSON, one object a line, which
+    C{twisted.logger.eventsFromJSONLogFile} reads.  The file is only added to,
+    and by whole lines.
+
+    An event for which the disk has no room is lost.  That is said once; when
+    there is room again, and at the end, a line with C{what="lost"} has the
+    C{count}.
 
     When another file, or none, is where it was (logrotate has moved it away),
     it goes on in a new one; C{reopen} does so at once.  Where that cannot be
@@ -41,9 +47,14 @@ class AuditLog(Service):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         # A daemon changes its working directory.
-        self.path = os.path.join(os.getcwd(), os.fsdecode(path))
-        self._file: TextIO | None = None
+        self.path = os.fsdecode(path)
+        if not os.path.isabs(self.path):
+            self.path = os.path.join(os.getcwd(), self.path)
+        self._descriptor: int | None = None
         self._said: set[str] = set()
+        self._lost = 0
+        # Whether the file may end within a line.
+        self._torn = False
 
     def open(self) -> None:
         """
@@ -51,8 +62,9 @@ class AuditLog(Service):
 
         @raise OSError: it cannot be had; what is open stays so.
         """
-        # O_NONBLOCK: a FIFO is refused, and not waited for.
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
+        # O_NONBLOCK: a FIFO is refused, and not waited for.  Read is the last
+        # byte alone.
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
         descriptor = os.open(
             self.path, flags | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC, 0o600
         )
@@ -71,9 +83,9 @@ class AuditLog(Service):
             os.close(descriptor)
             raise
         self._close()
-        self._file = open(descriptor, "a", encoding="utf-8")  # noqa: SIM115 (kept)
+        self._descriptor = descriptor
+        self._torn = True
         self._identity = found.st_dev, found.st_ino
-        self._write = jsonFileLogObserver(self._file, recordSeparator="")
 
     def privilegedStartService(self) -> None:
         """
@@ -92,7 +104,7 @@ class AuditLog(Service):
         """
         self._openOnce()
         record.admissions.addObserver(self)
-        globalLogPublisher.addObserver(self)
+        globalLogPublisher.addObserver(self._refusal)  # type: ignore[arg-type] # any callable
         super().startService()
 
     def stopService(self) -> None:
@@ -100,8 +112,13 @@ class AuditLog(Service):
         Write no more.
         """
         super().stopService()
-        globalLogPublisher.removeObserver(self)
+        globalLogPublisher.removeObserver(self._refusal)  # type: ignore[arg-type]
         record.admissions.removeObserver(self)
+        if self._lost:
+            try:
+                self._tellLost()
+            except OSError as problem:
+                self._say(f"the count of {self._lost} lost events", problem)
         self._close()
 
     def reopen(self) -> None:
@@ -116,17 +133,18 @@ class AuditLog(Service):
             self._said.discard("a new file")
 
     def _openOnce(self) -> None:
-        if self._file is None:
+        if self._descriptor is None:
             self.open()
 
     def _close(self) -> None:
-        file, self._file = self._file, None
-        try:
-            if file is not None:
-                file.close()
-        except OSError as problem:
-            # What the disk had no room for was tried for the last time.
-            self._say("the rest", problem)
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def _refusal(self, event: LogEvent) -> None:
+        # Admissions come by themselves, and may be in Twisted's log as well.
+        if event.get("what") != "admitted":
+            self(event)
 
     def __call__(self, event: LogEvent) -> None:
         """
@@ -139,12 +157,47 @@ class AuditLog(Service):
         if self._isMoved():
             self.reopen()
         try:
+            if self._lost:
+                self._tellLost()
             self._write(plain(event))
         except OSError as problem:
-            # The file keeps what could not be written, and tries again.
+            self._lost += 1
             self._say("an event", problem)
         else:
             self._said.discard("an event")
+
+    def _tellLost(self) -> None:
+        self._write(
+            {
+                "log_time": time.time(),
+                "log_level": LogLevel.critical,
+                "log_namespace": record.__name__,
+                "log_format": "Lost {count} events, for which there was no room",
+                "what": "lost",
+                "count": self._lost,
+            }
+        )
+        self._lost = 0
+
+    def _write(self, event: LogEvent) -> None:
+        """
+        Add a line.
+
+        @raise OSError: not all of it.
+        """
+        assert self._descriptor is not None
+        line = eventAsJSON(event).encode() + b"\n"
+        if self._torn and self._endsWithinLine(self._descriptor):
+            line = b"\n" + line
+        written = os.write(self._descriptor, line)
+        self._torn = written < len(line)
+        # What lacks its end of line alone is there.
+        if written < len(line) - 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _endsWithinLine(self, descriptor: int) -> bool:
+        size = os.fstat(descriptor).st_size
+        return size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
 
     def _isMoved(self) -> bool:
         try:

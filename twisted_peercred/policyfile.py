@@ -50,7 +50,9 @@ class PolicyFile:
         inThread: Callable[..., Deferred[Any]] = deferToThread,
     ) -> None:
         # A daemon changes its working directory.
-        self.path = os.path.join(os.getcwd(), os.fsdecode(path))
+        self.path = os.fsdecode(path)
+        if not os.path.isabs(self.path):
+            self.path = os.path.join(os.getcwd(), self.path)
         self._groupsFrom = groupsFrom
         self._names = names
         self._inThread = inThread
