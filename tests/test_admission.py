@@ -456,6 +456,100 @@ class PolicyTests(LiveTestCase):
             self.assertEqual(self.refusals(), [])
             self.assertEqual(wrapped.made, [])
 
+    async def test_portStops(self) -> None:
+        """
+        When a port stops, its connections that wait, for a decision or a
+        message, are refused and leave nothing; those of another port of the
+        factory wait on.
+        """
+        for capture in (Capture.CONNECT, Capture.FIRST_MESSAGE):
+            clock = Clock()
+            policy = Slow()
+            if capture is not Capture.CONNECT:
+                policy.answer = lambda number: YES
+            wrapped = RememberingFactory()
+            self.factory = CredentialedUNIXServerFactory(
+                wrapped, capture=capture, policy=policy, clock=clock
+            )
+            path = os.path.join(self.directory, capture.name)
+            port = reactor.listenUNIX(path, self.factory)
+            other = self.connect(self.listen(self.factory))
+            await self.until(lambda: len(self.factory._waiting) == 1)
+            peers = [self.connect(path) for _ in range(7)]
+            await self.until(lambda: len(self.factory._waiting) == 8)
+            self.events.clear()
+            await port.stopListening()
+            for peer in peers:
+                self.assertEqual(await self.closed(peer), b"")
+            self.assertEqual(len(self.factory._waiting), 1)
+            self.assertEqual({each.reason for each in self.refusals()}, {"stopped"})
+            (left,) = [each for each in self.events if each.get("what") == "left-out"]
+            self.assertEqual(left["count"], 2)
+            self.assertEqual(len(clock.getDelayedCalls()), 1)
+            if capture is Capture.CONNECT:
+                self.assertEqual(policy.cancelled, 7)
+                policy.pending[0].callback(YES)
+            else:
+                other.send(b"hello")
+            await self.made(wrapped)
+
+    async def test_cannotBeCancelled(self) -> None:
+        """
+        A canceller that raises is logged, and is nobody else's trouble: who
+        came to the full room gets the place.
+        """
+
+        def broken(deferred):
+            raise ZeroDivisionError()
+
+        for count in (1, 2):
+            pending = Deferred(broken)
+            policy = Asked(lambda number, p=pending: YES if number > 1 else p)
+            address, wrapped = self.serve(policy=policy, timeout=5, clock=Clock())
+            peer = self.connect(address)
+            await self.until(lambda: policy.asked)
+            (arrival,) = self.factory._waiting.guests()
+            if count == 1:
+                arrival._expel()
+            else:
+                self.factory._clock.advance(5)
+            self.assertEqual(await self.closed(peer), b"")
+            self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+            self.assertEqual(len(self.factory._waiting), 0)
+            self.assertEqual(self.factory._clock.getDelayedCalls(), [])
+            await self.isServed(address, wrapped)
+
+    async def test_sharedDeferred(self) -> None:
+        """
+        A policy may add callbacks to its Deferred, or give it to two
+        connections: each gets the decision.
+        """
+        pending, later = Deferred(), []
+        policy = Asked(lambda number: pending)
+        address, wrapped = self.serve(policy=policy)
+        peers = [self.connect(address) for _ in range(2)]
+        await self.until(lambda: len(policy.asked) == 2)
+        pending.addCallback(later.append)
+        pending.callback(YES)
+        await self.made(wrapped, 2)
+        self.assertEqual(later, [YES])
+        self.assertEqual(len(peers), 2)
+
+    async def test_systemExit(self) -> None:
+        """
+        What is not for a policy to catch goes on to Twisted, and the refusal
+        is in the record.
+        """
+
+        def leave(number):
+            raise SystemExit(3)
+
+        for capture in Capture:
+            address, wrapped = self.serve(capture=capture, policy=Asked(leave))
+            event = await self.isRefused(address, wrapped)
+            self.assertEqual(event["reason"], "policy-failed")
+            self.assertEqual(len(self.flushLoggedErrors(SystemExit)), 1)
+
     async def test_reset(self) -> None:
         """
         The same when the connection breaks.

@@ -237,6 +237,31 @@ class RefusalsTests(Recorded):
         self.assertEqual(self.told()[-1], (5, 2))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_afterStop(self) -> None:
+        """
+        When all ports have stopped, the refusals of connections that live on
+        are logged one by one; with a port that starts again it is as before.
+        """
+        factory = CredentialedUNIXServerFactory(RememberingFactory(), clock=Clock())
+        self.refusals, self.clock = factory._refusals, factory._refusals._clock
+        factory.doStart()
+        factory.doStart()
+        factory.doStop()
+        self.refuse(5, BURST + 2)
+        self.assertEqual(len(self.told()), BURST)
+        factory.doStop()
+        self.assertEqual(self.told(), [(5, 2)])
+        self.refuse(5, BURST + 2)
+        self.assertEqual(self.told(), [(5, None)] * (BURST + 2))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        factory.doStart()
+        factory.doStop()
+        self.assertEqual(self.told(), [])
+        factory.doStart()
+        self.refuse(5, BURST + 2)
+        factory.doStop()
+        self.assertEqual(self.told()[-1], (5, 2))
+
     def test_tellTwice(self) -> None:
         """
         What was told is not told again.

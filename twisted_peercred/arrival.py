@@ -33,7 +33,7 @@ from zope.interface import implementer
 
 from .attachment import follow, isAnother
 from .credentials import Capture, PeerCredentials
-from .deciding import ask, refusal
+from .deciding import ask, policyFailed, refusal
 from .errors import (
     CredentialsTimeout,
     CredentialsUnavailable,
@@ -159,7 +159,12 @@ class Arrival:
         @param admit: what is to be done when it admits.
         """
         assert self._policy is not None
-        answer = ask(self._policy, known)
+        try:
+            answer = ask(self._policy, known)
+        except BaseException as problem:
+            # SystemExit, say: Twisted's to deal with.
+            self._refuse(policyFailed(known, problem), known)
+            raise
         if type(answer) is Decision and answer.admitted is True:
             # As it mostly is.
             self._decision = answer
@@ -228,6 +233,17 @@ class Arrival:
         known = self._transport.connectionCredentials
         assert known is not None
         self._giveUp(PeerRefused(known, "maxUnidentified", "max-unidentified"))
+
+    def portStopped(self) -> None:
+        """
+        Wait no more, if the port that accepted this connection has stopped.
+        """
+        transport = self._transport
+        port = transport.server
+        if self._deadline is not None and port is not None and not port.connected:
+            known = transport.connectionCredentials
+            assert known is not None
+            self._giveUp(PeerRefused(known, "stopListening", "stopped"))
 
     def _giveUp(self, problem: PeerCredentialsError) -> None:
         self._refuse(problem)

@@ -8,11 +8,14 @@ from collections.abc import Coroutine
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from .errors import PeerRefused
 from .interfaces import IPeerCredentials, IPeerIdentity, IPeerPolicy
 from .policy import Decision
+
+_log = Logger()
 
 
 def ask(policy: IPeerPolicy, identity: IPeerIdentity) -> object:
@@ -20,13 +23,27 @@ def ask(policy: IPeerPolicy, identity: IPeerIdentity) -> object:
     Ask any policy.
 
     @return: its decision, or the L{Failure} to make one; a L{Deferred} of
-        either, in a list of one, where that is not to be had at once.
+        either, in a list of one, where that is not to be had at once.  To
+        cancel it cancels the policy's, and raises nothing.
     """
     answers: list[object] = []
+    # The policy's own is its own: it may have given it to somebody else too.
+    asked: Deferred[list[object]] = Deferred(lambda _: cancel())
 
-    def keep(answer: object) -> list[object]:
+    def keep(answer: object) -> object:
         answers.append(answer)
-        return answers
+        if not asked.called:
+            asked.callback(answers)
+        # A failure goes to the record, and not to the log as unhandled.
+        return None if isinstance(answer, Failure) else answer
+
+    def cancel() -> None:
+        try:
+            pending.cancel()
+        except Exception:
+            _log.failure("A policy's Deferred could not be cancelled")
+        if not asked.called:
+            asked.callback(answers)
 
     try:
         answer: object = policy.decide(identity)
@@ -42,7 +59,7 @@ def ask(policy: IPeerPolicy, identity: IPeerIdentity) -> object:
     except Exception:
         return Failure()
     pending.addBoth(keep)
-    return answers[0] if answers else pending
+    return answers[0] if answers else asked
 
 
 def refusal(answer: Any, credentials: IPeerCredentials) -> PeerRefused | None:
@@ -67,6 +84,15 @@ def refusal(answer: Any, credentials: IPeerCredentials) -> PeerRefused | None:
             )
         except Exception as noDecision:
             problem = noDecision
+    return policyFailed(credentials, problem)
+
+
+def policyFailed(
+    credentials: IPeerCredentials, problem: BaseException | None
+) -> PeerRefused:
+    """
+    The refusal of somebody about whom a policy raised something.
+    """
     refused = PeerRefused(credentials, "policy", "policy-failed")
     refused.__cause__ = problem
     return refused

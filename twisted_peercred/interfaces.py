@@ -111,7 +111,11 @@ class IPeerPolicy(Interface):
         @return: an object with C{admitted}, which is C{True} or else refuses,
             and C{rule}, a string that says what decided, or L{None} if nothing
             in particular did; or a L{Deferred
-            <twisted.internet.defer.Deferred>} or a coroutine of it.
+            <twisted.internet.defer.Deferred>} or a coroutine of it.  A
+            C{Deferred} passes its result on to callbacks that are added later,
+            but L{None} for a failure, which goes to the record.  It is
+            cancelled with the connection that waits for it, also where others
+            wait for the same one: return a new one each time.
         """
 
 

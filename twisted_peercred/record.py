@@ -51,6 +51,7 @@ REASONS = {
     "policy-failed": "the policy raised an exception, or gave no decision",
     "max-per-uid": "its user has as many connections as one user may have",
     "max-unidentified": "its user has the most connections that wait, and no more can",
+    "stopped": "its port stopped to listen before it was identified",
     "sync-word": "the first message did not start with the sync word",
     "timeout": "the message, or the policy's decision, did not come in time",
     "no-credentials": "the kernel does not say who it is",
@@ -211,6 +212,9 @@ class Refusals:
     """
     The refusals of one factory, of which no user can make many events.
 
+    @ivar stopped: whether no more connections come.  Then each is logged: there
+        are no more than there are connections, and nobody to tell a count.
+
     @param clock: tells the time; the connection's reactor, if L{None}.
     """
 
@@ -219,6 +223,7 @@ class Refusals:
         self._counts: Counter[int | None] = Counter()
         self._end = 0.0
         self._timer: IDelayedCall | None = None
+        self.stopped = False
 
     def refused(
         self,
@@ -245,7 +250,8 @@ class Refusals:
         uid = None if connection is None else connection.uid
         if uid not in self._counts and len(self._counts) >= MAX_USERS:
             uid = None
-        self._counts[uid] += 1
+        if not self.stopped:
+            self._counts[uid] += 1
         if self._counts[uid] <= BURST:
             refused(
                 address,

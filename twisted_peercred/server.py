@@ -105,6 +105,7 @@ class CredentialedUNIXServerFactory:
         self._waiting: WaitingRoom[Arrival] = WaitingRoom(maxUnidentified)
         self._slots = None if maxPerUID is None else UserSlots(maxPerUID)
         self._refusals = Refusals(clock)
+        self._ports = 0
         self._syncWord = bytes(syncWord)
         self._clock = clock
         self._kernel = thisKernel() if kernel is None else kernel
@@ -142,12 +143,19 @@ class CredentialedUNIXServerFactory:
                 port, self, self._kernel.askForMessages if self._ofMessages else None
             )
         self.wrappedFactory.doStart()
+        self._ports += 1
+        self._refusals.stopped = False
 
     def doStop(self) -> None:
         """
-        A port has stopped.
+        A port has stopped.  Its connections that still wait are refused; those
+        that were handed over live on, as in Twisted.
         """
+        for arrival in self._waiting.guests():
+            arrival.portStopped()
         self._refusals.tell()
+        self._ports -= 1
+        self._refusals.stopped = self._ports <= 0
         self.wrappedFactory.doStop()
 
     def buildProtocol(self, addr: IAddress) -> Arrival:

@@ -35,7 +35,7 @@ from zope.interface import Interface
 
 from .attachment import discard, follow, isAnother
 from .credentials import Capture, PeerCredentials
-from .deciding import ask, refusal
+from .deciding import ask, policyFailed, refusal
 from .errors import (
     PeerChanged,
     PeerCredentialsError,
@@ -311,8 +311,9 @@ def _readAttributed(transport: CredentialedServer) -> ReadResult:
 
     try:
         answer = ask(transport.policy, new)
-    except BaseException:
+    except BaseException as problem:
         message.drop()
+        _refuse(transport, policyFailed(new, problem))
         raise
     if isinstance(answer, Deferred):
         HeldMessage(transport, new, message, answer, decided)
