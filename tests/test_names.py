@@ -86,14 +86,26 @@ class MemoryTests(SynchronousTestCase):
 
     def test_remembered(self) -> None:
         """
-        An answer is good for a while, and a number without a name is one too.
+        An answer is good for a while.
         """
-        for number in (1, NOBODY, 1, NOBODY):
+        for number in (1, 2, 1, 2):
             self.lookUp(number)
-        self.assertEqual(self.asked, [1, NOBODY])
+        self.assertEqual(self.asked, [1, 2])
         self.now += names.SECONDS
         self.assertEqual(self.lookUp(1), "u1")
-        self.assertEqual(self.asked, [1, NOBODY, 1])
+        self.assertEqual(self.asked, [1, 2, 1])
+
+    def test_absence(self) -> None:
+        """
+        That nothing was found, or no more than a user's first group, may be
+        that the database could not be read, and is not remembered.
+        """
+        for _ in range(2):
+            self.assertIsNone(self.lookUp(NOBODY))
+        self.assertEqual(self.asked, [NOBODY, NOBODY])
+        found = [(5,), (5, 6), (5, 7)]
+        groups = names._remembered(lambda uid: found.pop(0))
+        self.assertEqual([groups(1) for _ in range(3)], [(5,), (5, 6), (5, 6)])
 
     def test_failure(self) -> None:
         """

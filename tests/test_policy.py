@@ -10,7 +10,7 @@ from unittest import skipIf
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
 
@@ -528,6 +528,51 @@ class DatabaseTests(SynchronousTestCase):
         self.inThread = lambda *_: fail(ZeroDivisionError())
         answer = self.database("gid/7,any").decide(who(1, 9, None))
         self.failureResultOf(answer, ZeroDivisionError)
+
+    def test_oneAtATime(self) -> None:
+        """
+        Connections of one user wait for one look-up, which one that goes does
+        not take from the others, and begin no other when all have gone; each
+        user has one, and a failure is everybody's.
+        """
+        jobs = []
+
+        def inThread(function, uid):
+            jobs.append(Deferred())
+            return jobs[-1]
+
+        self.inThread = inThread
+        rules = self.database("gid/7")
+        one, two, three = (rules.decide(who(1, 9, None)) for _ in range(3))
+        self.assertEqual(len(jobs), 1)
+        other = rules.decide(who(2, 9, None))
+        self.assertEqual(len(jobs), 2)
+        one.cancel()
+        self.failureResultOf(one, CancelledError)
+        jobs[0].callback((7,))
+        for each in (two, three):
+            self.assertTrue(self.successResultOf(each).admitted)
+        self.assertNoResult(other)
+        more = rules.decide(who(2, 9, None))
+        jobs[1].errback(ZeroDivisionError())
+        for each in (other, more):
+            self.failureResultOf(each, ZeroDivisionError)
+        for _ in range(9):
+            gone = rules.decide(who(1, 9, None))
+            gone.cancel()
+            self.failureResultOf(gone, CancelledError)
+        self.assertEqual(len(jobs), 3)
+        jobs[2].callback((7,))
+        self.assertEqual(rules._underWay, {})
+
+    def test_noThread(self) -> None:
+        """
+        Where no look-up can be begun, nobody waits for it.
+        """
+        self.inThread = lambda *_: 1 / 0
+        rules = self.database("gid/7")
+        for _ in range(2):
+            self.failureResultOf(rules.decide(who(1, 9, None)), ZeroDivisionError)
 
     def test_byName(self) -> None:
         """

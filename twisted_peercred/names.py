@@ -3,9 +3,10 @@ From numbers to the names that people know them by, and back: getpwuid(3),
 getgrgid(3), getpwnam(3), getgrnam(3).
 
 All ask the name service, which may be another machine: not for the reactor's
-thread.  What is asked by number is remembered for L{SECONDS}, whoever asks,
-there or not; what is asked by name is asked each time, as a policy that is
-loaded shall have today's numbers.
+thread.  What is found by number is remembered for L{SECONDS}, whoever asks.
+That nothing was found is not: getpwuid(3) and getgrouplist(3) as Python has
+them do not tell that from a database that could not be read.  What is asked by
+name is asked each time, as a policy that is loaded shall have today's numbers.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ _Answer = TypeVar("_Answer")
 
 def _remembered(lookUp: Callable[[int], _Answer]) -> Callable[[int], _Answer]:
     """
-    Keep the answers of a look-up for a while; an exception is no answer.
+    Keep the answers of a look-up for a while; L{None}, a single group and an
+    exception are no answers to keep.
     """
     kept: OrderedDict[int, tuple[float, _Answer]] = OrderedDict()
     # Threads ask.  Not held while the name service takes its time.
@@ -44,6 +46,8 @@ def _remembered(lookUp: Callable[[int], _Answer]) -> Callable[[int], _Answer]:
         if known is not None and now < known[0]:
             return known[1]
         answer = lookUp(number)
+        if answer is None or (isinstance(answer, tuple) and len(answer) < 2):
+            return answer
         with lock:
             kept[number] = now + SECONDS, answer
             kept.move_to_end(number)

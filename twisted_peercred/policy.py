@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.threads import deferToThread
 from zope.interface import implementer
 
@@ -223,11 +223,14 @@ class DatabasePolicy(Policy):
 
     C{Policy.fromString(text, groupsFrom="database")} makes it.
 
+    Each user is looked up once at a time, however many connections wait for
+    it, and also when all of them have gone.
+
     @param inThread: calls a function where it may block.
     @param lookUp: from a uid to its groups.
     """
 
-    __slots__ = ("_inThread", "_lookUp")
+    __slots__ = ("_inThread", "_lookUp", "_underWay")
 
     def __init__(
         self,
@@ -239,6 +242,7 @@ class DatabasePolicy(Policy):
         super().__init__(rules)
         self._inThread = inThread
         self._lookUp = lookUp
+        self._underWay: dict[int, list[Deferred[tuple[int, ...] | None]]] = {}
 
     def decide(  # type: ignore[override]
         self, identity: IPeerIdentity
@@ -251,8 +255,26 @@ class DatabasePolicy(Policy):
         return super().decide(identity)
 
     async def _decideByDatabase(self, identity: IPeerIdentity) -> Decision:
-        groups = await self._inThread(self._lookUp, identity.uid)
+        groups = await self._groupsOf(identity.uid)
         if groups is None:
             return super().decide(identity)
         known = _LookedUp(identity.uid, identity.gid, identity.securityLabel, groups)
         return replace(super().decide(known), databaseGroups=groups)
+
+    def _groupsOf(self, uid: int) -> Deferred[tuple[int, ...] | None]:
+        """
+        Wait for the look-up that is under way, or begin one.
+        """
+        first = uid not in self._underWay
+        waiting = self._underWay.setdefault(uid, [])
+        mine: Deferred[tuple[int, ...] | None] = Deferred(waiting.remove)
+        waiting.append(mine)
+        if first:
+
+            def found(groups: Any) -> None:
+                del self._underWay[uid]
+                while waiting:
+                    waiting.pop(0).callback(groups)
+
+            maybeDeferred(self._inThread, self._lookUp, uid).addBoth(found)
+        return mine
