@@ -307,4 +307,4 @@ class ExplainTests(SynchronousTestCase):
         self.assertEqual(raised.exception.code, 0)
         text = stdout.getvalue()
         self.assertTrue(text.startswith("Usage: peercred explain ("), text)
-        self.assertIn("\npeercred explain --rules '!user/mallory", text)
+        self.assertIn("\npeercred explain --rules '!user/nobody", text)

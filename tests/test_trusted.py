@@ -12,6 +12,7 @@ from unittest import skipIf
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_peercred import Policy, PolicyError, trusted
+from twisted_peercred.errors import visible
 from twisted_peercred.trusted import readTrusted
 
 from .support import needsRoot, openDescriptors
@@ -47,7 +48,7 @@ class TrustedTests(SynchronousTestCase):
         path = path or self.path
         error = self.assertRaises(PolicyError, readTrusted, path)
         self.assertIn(word, str(error))
-        self.assertTrue(str(error).startswith(f"{path}: "), str(error))
+        self.assertTrue(str(error).startswith(f"{visible(path)}: "), str(error))
         self.assertEqual((error.line, error.column, error.source), (None, None, path))
         return error
 

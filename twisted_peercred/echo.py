@@ -207,7 +207,7 @@ class Options(usage.Options):
             "rules",
             "r",
             None,
-            "Whom to admit, such as !user/mallory,group/staff,root."
+            "Whom to admit, such as !user/nobody,group/staff,root."
             "  [default: everybody]",
         ],
         [

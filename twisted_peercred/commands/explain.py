@@ -25,7 +25,7 @@ from ..rules import (
     Rule,
     UserIn,
 )
-from . import CommandFailed
+from . import CommandFailed, CommandOptions
 
 #: Exit status for whom the policy refuses.
 REFUSED = 2
@@ -33,15 +33,20 @@ REFUSED = 2
 _GREEN, _RED, _FAINT, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
 
 
-class Options(usage.Options):
+class Options(CommandOptions):
     """
     What C{explain} can be told.
     """
 
+    words = (
+        "(--rules RULES | --rules-file PATH)\n"
+        "                        (--uid N [--gid N [--groups N,...]] | --user NAME"
+        " | --pid N)"
+    )
     longdesc = "Says which rule of a policy decides about somebody, and why."
     optParameters = [
         ["rules", "r", None, "The policy."],
-        ["rules-file", "f", None, "A file that has it."],
+        ["rules-file", "f", None, "The policy, from a file."],
         ["uid", None, None, "The user, by number."],
         ["gid", None, None, "With --uid: the group, by number."],
         [
@@ -58,7 +63,7 @@ class Options(usage.Options):
     example = """
 Would alice be let in, and why not?
 
-peercred explain --rules '!user/mallory,group/staff,root' --user alice
+peercred explain --rules '!user/nobody,group/staff,root' --user alice
 
 Whom does the policy of a service think that this shell is?
 
@@ -67,20 +72,6 @@ peercred explain --rules-file /etc/app/rules --pid $$
 The exit status is 0 for one that is admitted, 2 for one that is refused, and 1
 for a mistake.
 """
-
-    def getSynopsis(self) -> str:
-        """
-        Without the words of the program's own synopsis.
-        """
-        return (
-            "Usage: peercred explain (--rules RULES | --rules-file PATH)\n"
-            "                        (--uid N [--gid N [--groups N,...]] | --user NAME"
-            " | --pid N)"
-        )
-
-    def getUsage(self, width: int | None = None) -> str:
-        # usage.Options would fill its longdesc into one paragraph.
-        return super().getUsage(width) + self.example
 
     def postOptions(self) -> None:
         for names in (("rules", "rules-file"), ("uid", "user", "pid")):
