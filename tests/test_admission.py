@@ -10,7 +10,7 @@ from dataclasses import replace
 from unittest import skipIf
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -518,6 +518,27 @@ class PolicyTests(LiveTestCase):
             self.assertEqual(len(self.factory._waiting), 0)
             self.assertEqual(self.factory._clock.getDelayedCalls(), [])
             await self.isServed(address, wrapped)
+
+    async def test_heedsNoCancelling(self) -> None:
+        """
+        A policy that goes on when it was cancelled keeps no place, and what it
+        answers in the end lets nobody in.
+        """
+        pending = Deferred()
+
+        async def stubborn():
+            with contextlib.suppress(CancelledError):
+                await Deferred()
+            return await pending
+
+        address, wrapped = self.serve(policy=Asked(lambda number: stubborn()))
+        peer = self.connect(address)
+        await self.until(lambda: len(self.factory._waiting))
+        self.factory._waiting.guests()[0]._expel()
+        self.assertEqual(len(self.factory._waiting), 0)
+        pending.callback(YES)
+        self.assertEqual(await self.closed(peer), b"")
+        self.assertEqual(wrapped.made, [])
 
     async def test_sharedDeferred(self) -> None:
         """
