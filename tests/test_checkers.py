@@ -197,6 +197,14 @@ class MapTests(TestCase):
         ):
             self.assertEqual(await avatars(PeerCredentials(uid=uid, gid=1)), avatar)
 
+    async def test_comment(self) -> None:
+        """
+        A comment goes on to the end of the line, as an editor shows it.
+        """
+        avatars = AvatarMap.fromString("uid/7 -> a # no\u2028any -> b\x0buid/8 -> c")
+        self.assertEqual(await avatars(PeerCredentials(uid=7, gid=1)), "a")
+        self.assertIsNone(await avatars(PeerCredentials(uid=8, gid=1)))
+
     async def test_checker(self) -> None:
         """
         A checker takes it for C{avatarID}.

@@ -57,6 +57,31 @@ class SignalServiceTests(SynchronousTestCase):
             self.assertEqual(signal.getsignal(signal.SIGUSR1), previous)
         self.assertEqual(len(self.queued), 2)
 
+    def test_several(self) -> None:
+        """
+        Several services have the same signal, whichever of them stops first;
+        the last gives it back.
+        """
+        for first in (0, 1):
+            services = [
+                SignalService(
+                    signal.SIGUSR1,
+                    lambda each=each: self.got.append(each),
+                    self.reactor,
+                )
+                for each in "ab"
+            ]
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+            for service in services:
+                service.startService()
+            services.pop(first).stopService()
+            os.kill(os.getpid(), signal.SIGUSR1)
+            services[0].stopService()
+            self.assertEqual(signal.getsignal(signal.SIGUSR1), signal.SIG_IGN)
+        for call in self.queued:
+            call()
+        self.assertEqual(self.got, ["b", "a"])
+
 
 class LiveSignalTests(LiveTestCase):
     """

@@ -392,6 +392,16 @@ class LockTests(FileTestCase):
             os.unlink(lock)
         return left
 
+    @skipIf(needsRoot, needsRoot)
+    def test_another(self) -> None:
+        """
+        The lock of a process that may not be asked stays: it lives.
+        """
+        os.chmod(os.path.dirname(self.path), 0o777)
+        self.addCleanup(os.seteuid, 0)
+        os.seteuid(1000)
+        self.assertTrue(self.locked("1"))
+
     def test_clearLock(self) -> None:
         """
         A dead process's lock, and one with this process's number, go; a live
@@ -402,7 +412,8 @@ class LockTests(FileTestCase):
         self.assertFalse(self.locked(str(dead.pid)))
         self.assertFalse(self.locked(str(os.getpid())))
         self.assertTrue(self.locked(str(os.getppid())))
-        self.assertTrue(self.locked("nonsense"))
+        for odd in ("nonsense", "0", "-1", str(2**80)):
+            self.assertTrue(self.locked(odd), odd)
         clearLock(self.path)
         with open(self.path + b".lock", "w"):
             pass

@@ -11,7 +11,7 @@ from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm, Portal
 from twisted.internet import endpoints, reactor
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import SynchronousTestCase
@@ -28,7 +28,12 @@ from twisted_peercred import (
     IPeerCredentials,
     PeerCredentials,
 )
-from twisted_peercred.forwarded import Forwarded, Malformed, readForwarded
+from twisted_peercred.forwarded import (
+    Forwarded,
+    Malformed,
+    clientAddress,
+    readForwarded,
+)
 from twisted_peercred.names import accountName
 from twisted_peercred.web import (
     PeerAuthSessionWrapper,
@@ -601,6 +606,14 @@ class ForwardedTests(SynchronousTestCase):
         """
         for text in (b"", b"for=", b'for="a', b"for=a;for=b", b"for=a b=c", b"for=a,,"):
             self.assertRaises(Malformed, self.read, text)
+
+    def test_scope(self) -> None:
+        """
+        An address with a scope, which may be any text, is none.
+        """
+        for client in (b'fe80::1% - - "x', b"[fe80::1%1]:80"):
+            self.assertRaises(Malformed, clientAddress, client)
+        self.assertEqual(clientAddress(b"[::1]:80"), IPv6Address("TCP", "::1", 80))
 
     def test_agreeing(self) -> None:
         """

@@ -201,6 +201,26 @@ class GreetingTests(SynchronousTestCase):
             whoami.decodeGreeting(greeting(peer))["groupNames"], [groupName(0)]
         )
 
+    def test_hostile(self) -> None:
+        """
+        A server may say anything: what is no greeting is none, without a
+        traceback and in no time.
+        """
+        for line in (
+            "uid=1(" + ") gid=1(" * 300000 + ") groups= pid=1 context=x" * 50000,
+            "uid=1 gid=1 groups=" + "1" * 1000000,
+            "uid=1 gid=1 groups=" + "1," * 500000,
+            "uid=" + "1" * 5000 + " gid=1 captured at connect",
+            '{"uid":' + "[" * 200000,
+            '{"uid": "1", "gid": 1, "capture": "connect"}',
+            '{"uid": 1, "gid": true, "capture": "connect"}',
+            '{"uid": 1, "gid": 1, "capture": 5}',
+            '{"uid": 1, "gid": 1, "capture": "connect", "groups": 5}',
+            '{"uid": 1, "gid": 1, "capture": "connect", "groups": ["x"]}',
+            '{"uid": 1, "gid": 1, "capture": "x", "groupNames": ["a"]}',
+        ):
+            self.assertIsNone(whoami.decodeGreeting(line), line[:80])
+
     def test_rows(self) -> None:
         """
         What a server does not tell is left out.

@@ -65,7 +65,8 @@ class AvatarMap:
         @raise PolicyError: a mistake in the text.
         """
         lines = []
-        for number, line in enumerate(text.splitlines(), 1):
+        # Not splitlines(), which sees more line ends than an editor.
+        for number, line in enumerate(text.split("\n"), 1):
             line = line.partition("#")[0].rstrip()
             if not line.strip():
                 continue

@@ -12,6 +12,7 @@ imported when it is used.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from signal import SIGHUP
 from typing import Any
 
@@ -122,17 +123,20 @@ class PeerCredentialsServerEndpoint:
             return self.wrappedEndpoint.listen(factory)
         try:
             checkPlace(path, self._file[0])
+            if locks:
+                clearLock(path)
         except OSError as problem:
             return fail(CannotListenError(None, path, problem))
         if not locks:
             return self.wrappedEndpoint.listen(factory)
-        clearLock(path)
         # Twisted keeps the lock of a port that fails to start.
         return self.wrappedEndpoint.listen(factory).addErrback(_unlock, path)
 
 
 def _unlock(failure: Failure, path: bytes) -> Failure:
-    clearLock(path)
+    with suppress(OSError):
+        # What went wrong before is what there is to know.
+        clearLock(path)
     return failure
 
 

@@ -108,6 +108,9 @@ def clientAddress(client: bytes) -> IPv4Address | IPv6Address | None:
     elif text.count(":") == 1:
         host, _, port = text.partition(":")
     try:
+        if "%" in host:
+            # A scope is of the proxy's machine, and may be any text.
+            raise ValueError(host)
         kind = IPv4Address if ip_address(host).version == 4 else IPv6Address
     except ValueError:
         raise Malformed("a forwarded client that is no address") from None

@@ -11,12 +11,24 @@ from typing import Any
 
 from twisted.application.service import Service
 
+#: Those who want a signal, and who had it before the first of them came.
+_services: dict[int, list[SignalService]] = {}
+_previous: dict[int, Any] = {}
+
+
+def _received(number: int, frame: FrameType | None) -> None:
+    for service in _services[number]:
+        service.received()
+    if callable(_previous[number]):
+        _previous[number](number, frame)
+
 
 class SignalService(Service):
     """
     Calls a function in the reactor's thread each time a signal comes, while it
     runs.  Whoever had the signal before (for SIGUSR1 that may be twistd, which
-    rotates its log file) still gets it.
+    rotates its log file) still gets it, and so do other services like this one,
+    in whatever order they start and stop.
 
     @param number: of the signal.
     @param call: the function.
@@ -29,7 +41,6 @@ class SignalService(Service):
         self._number = number
         self._call = call
         self._reactor = reactor
-        self._previous: Any = None
 
     def startService(self) -> None:
         """
@@ -42,7 +53,10 @@ class SignalService(Service):
             from twisted.internet import reactor
 
             self._reactor = reactor
-        self._previous = signal.signal(self._number, self._received)
+        services = _services.setdefault(self._number, [])
+        if not services:
+            _previous[self._number] = signal.signal(self._number, _received)
+        services.append(self)
         super().startService()
 
     def stopService(self) -> None:
@@ -50,10 +64,14 @@ class SignalService(Service):
         Give it back.
         """
         super().stopService()
-        # None stands for one that was not set from Python.
-        signal.signal(self._number, self._previous or signal.SIG_DFL)
+        services = _services[self._number]
+        services.remove(self)
+        if not services:
+            # None stands for one that was not set from Python.
+            signal.signal(self._number, _previous.pop(self._number) or signal.SIG_DFL)
 
-    def _received(self, number: int, frame: FrameType | None) -> None:
+    def received(self) -> None:
+        """
+        The signal has come.
+        """
         self._reactor.callFromThread(self._call)
-        if callable(self._previous):
-            self._previous(number, frame)

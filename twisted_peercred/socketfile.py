@@ -161,7 +161,7 @@ def clearLock(path: bytes) -> None:
     C{path}, unseen, when it finds such a lock; and in a container the server
     that was killed had this very process's number.
 
-    @raise OSError: it is somebody else's, who may not be asked for.
+    @raise OSError: it cannot be removed.
     """
     lock = path + b".lock"
     try:
@@ -170,7 +170,12 @@ def clearLock(path: bytes) -> None:
         return
     if pid != os.getpid():
         try:
-            os.kill(pid, 0)
+            # Not of a process group, nor of a number that there cannot be.
+            if 0 < pid < 2**31:
+                os.kill(pid, 0)
+            return
+        except PermissionError:
+            # It lives.
             return
         except ProcessLookupError:
             pass

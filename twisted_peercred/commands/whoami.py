@@ -19,13 +19,34 @@ from .peers import AddressOptions, Row, connect, failure, named, table
 #: More than any greeting: 65,536 groups with their names.
 LONGEST = 4 * 1024 * 1024
 
-ID = r"(\d+)(?:\((.*?)\))?"
+# No two parts can match the same text: a hostile server's greeting takes no more
+# time than another.
+NUMBER = r"\d{1,10}"
+ID = rf"({NUMBER})(?:\(([^()]*)\))?"
+MEMBER = rf"{NUMBER}(?:\([^()]*\))?"
 #: What L{twisted_peercred.echo.greeting} writes.
 GREETING = re.compile(
-    rf"uid={ID} gid={ID}(?: groups=(.*?))?(?: pid=(\d+))?(?: context=(\S+))?"
-    r" captured at ([a-z ]+)"
+    rf"uid={ID} gid={ID}(?: groups=({MEMBER}(?:,{MEMBER})*))?"
+    rf"(?: pid=({NUMBER}))?(?: context=(\S+))? captured at ([a-z ]+)"
 )
 GROUP = re.compile(rf"{ID}(?:,|$)")
+
+
+def isGreeting(found: dict[str, Any]) -> bool:
+    """
+    Whether an object has what a greeting has, of the types that it has there:
+    what a server says may be anything.
+    """
+    groups = found.get("groups") or []
+    names = found.get("groupNames") or groups
+    return (
+        all(type(found.get(name)) is int for name in ("uid", "gid"))
+        and isinstance(found.get("capture"), str)
+        and isinstance(groups, list)
+        and all(type(each) is int for each in groups)
+        and isinstance(names, list)
+        and len(names) == len(groups)
+    )
 
 
 def decodeGreeting(line: str) -> dict[str, Any] | None:
@@ -38,9 +59,9 @@ def decodeGreeting(line: str) -> dict[str, Any] | None:
     if line.startswith("{"):
         try:
             found = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
-        return found if {"uid", "gid", "capture"} <= set(found) else None
+        return found if isGreeting(found) else None
     match = GREETING.fullmatch(line)
     if match is None:
         return None
