@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import twisted_peercred
 from twisted_peercred.__main__ import Options, main
-from twisted_peercred.commands import CommandFailed
+from twisted_peercred.commands import CommandFailed, CommandOptions
 
 from .support import environment
 
@@ -89,6 +89,20 @@ class MainTests(SynchronousTestCase):
             self.stdout.getvalue(),
             f"twisted_peercred {twisted_peercred.__version__}\n",
         )
+
+    def test_versionOfCommand(self) -> None:
+        """
+        A command says the same, and not Twisted's.
+        """
+
+        class Silent(CommandOptions):
+            pass
+
+        self.patch(Options, "subCommands", [["say", None, Silent, "Say a word."]])
+        with self.assertRaises(SystemExit) as raised:
+            main(["say", "--version"])
+        self.assertEqual(raised.exception.code, 0)
+        self.assertIn("twisted_peercred ", self.stdout.getvalue())
 
 
 class ProgramTests(SynchronousTestCase):
