@@ -43,6 +43,7 @@ from .support import (
     FailingKernel,
     LiveTestCase,
     RecordedSocket,
+    needsAnotherUser,
     needsProcessHandles,
     needsRoot,
     openDescriptors,
@@ -556,6 +557,7 @@ class ProcessTests(DatagramTestCase):
         self.assertEqual(infos[0]["Pid"], str(infos[1].pid))
         self.assertEqual(openHandles(), before)
 
+    @skipIf(needsAnotherUser, needsAnotherUser)
     async def test_none(self) -> None:
         """
         Where no descriptor is free there is no process, and the datagram is

@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import socket
+from unittest import skipIf
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, gatherResults
@@ -33,6 +34,7 @@ from .support import (
     Remembering,
     RememberingFactory,
     isRoot,
+    needsAnotherUser,
     openDescriptors,
 )
 
@@ -598,6 +600,7 @@ class OutcomeTests(ProcessTestCase):
             problem = self.assertRaises(PeerProcessUnavailable, IPeerProcess, protocol)
             self.assertIn("processHandles=True", str(problem))
 
+    @skipIf(needsAnotherUser, needsAnotherUser)
     async def test_exhausted(self) -> None:
         """
         With every descriptor taken, peers are still identified, the process is
