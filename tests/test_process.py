@@ -68,7 +68,9 @@ class Peer:
                 os.closerange(3, 1000)
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
-                signal.signal(signal.SIGUSR1, lambda *arguments: os._exit(code))
+                # Waited for, not handled: a signal that comes just before
+                # pause(2) would be lost.
+                signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
                 if uid is not None:
                     os.setgroups([])
                     os.setgid(uid)
@@ -77,8 +79,8 @@ class Peer:
                 sock.connect(address)
                 if before is not None:
                     before(sock)
-                while True:
-                    signal.pause()
+                signal.sigwait([signal.SIGUSR1])
+                os._exit(code)
             finally:
                 os._exit(99)
         self._reaped = False
