@@ -31,10 +31,11 @@ from .interfaces import IPeerPolicy
 from .kernels import Kernel, thisKernel
 from .record import Refusals
 from .sending import sendFirst
+from .wrapping import WrappingFactory
 
 
 @implementer(IProtocolFactory, ILoggingContext)
-class CredentialedUNIXClientFactory:
+class CredentialedUNIXClientFactory(WrappingFactory):
     """
     Connects a factory's protocols to servers that the kernel identifies, and
     to no others.  For C{reactor.connectUNIX}, C{UNIXClientEndpoint} and
@@ -87,23 +88,6 @@ class CredentialedUNIXClientFactory:
         self._syncWord = bytes(syncWord)
         self._refusals = Refusals(clock)
         self._kernel = thisKernel() if kernel is None else kernel
-
-    @property
-    def noisy(self) -> bool:
-        """
-        Whether the wrapped factory logs its start and stop.
-        """
-        return getattr(self.wrappedFactory, "noisy", True)
-
-    def logPrefix(self) -> str:
-        """
-        The wrapped factory's prefix, marked.
-        """
-        if ILoggingContext.providedBy(self.wrappedFactory):
-            prefix = self.wrappedFactory.logPrefix()
-        else:
-            prefix = type(self.wrappedFactory).__name__
-        return f"{prefix} (peer credentials)"
 
     def doStart(self) -> None:
         """

@@ -24,7 +24,6 @@ connection: L{CredentialedUNIXClientFactory.buildProtocol
 
 from __future__ import annotations
 
-import inspect
 from typing import Protocol
 
 from twisted.internet import base, unix
@@ -33,6 +32,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from .callers import findCaller
 from .credentials import PeerCredentials
 from .errors import CredentialsUnsupported, PeerCredentialsError
 
@@ -160,14 +160,7 @@ def findStartingConnector() -> base.BaseConnector | None:
     """
     The connector whose C{connect} is under way, in this very call.
     """
-    frame = inspect.currentframe()
-    while frame is not None:
-        if frame.f_code.co_name == "connect":
-            connector = frame.f_locals.get("self")
-            if isinstance(connector, base.BaseConnector):
-                return connector
-        frame = frame.f_back
-    return None
+    return findCaller("connect", base.BaseConnector)  # type: ignore[type-abstract]
 
 
 def arrangeConnector(connector: base.BaseConnector, verifier: Verifier) -> None:

@@ -30,7 +30,6 @@ And what C{unix.Server.__init__} sets is set by L{AcceptedServer} without it.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from functools import partial
 from socket import socket
@@ -48,6 +47,7 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from .callers import findCaller
 from .errors import CredentialsUnsupported
 from .socketfile import SocketFile, isAbstract, refusedAbstract
 from .transport import CredentialedServer
@@ -100,14 +100,7 @@ def findStartingPort() -> tcp.Port | None:
     """
     The port whose C{startListening} is under way, in this very call.
     """
-    frame = inspect.currentframe()
-    while frame is not None:
-        if frame.f_code.co_name == "startListening":
-            port = frame.f_locals.get("self")
-            if isinstance(port, tcp.Port):
-                return port
-        frame = frame.f_back
-    return None
+    return findCaller("startListening", tcp.Port)
 
 
 def arrangePort(

@@ -27,10 +27,11 @@ from .kernels.stamping import StampingLinux, stamping
 from .limits import UserSlots, WaitingRoom
 from .listening import arrangePort, findStartingPort
 from .record import Refusals
+from .wrapping import WrappingFactory
 
 
 @implementer(IProtocolFactory, ILoggingContext)
-class CredentialedUNIXServerFactory:
+class CredentialedUNIXServerFactory(WrappingFactory):
     """
     Serves a factory's protocols to peers that the kernel identifies, and to
     no one else.  For C{reactor.listenUNIX}, C{UNIXServerEndpoint}, adopted
@@ -112,23 +113,6 @@ class CredentialedUNIXServerFactory:
         self._stamping: StampingLinux | None = None
         if processHandles and self._capture is not Capture.CONNECT:
             self._kernel = self._stamping = stamping(self._kernel)
-
-    @property
-    def noisy(self) -> bool:
-        """
-        Whether the wrapped factory logs its start and stop.
-        """
-        return getattr(self.wrappedFactory, "noisy", True)
-
-    def logPrefix(self) -> str:
-        """
-        The wrapped factory's prefix, marked.
-        """
-        if ILoggingContext.providedBy(self.wrappedFactory):
-            prefix = self.wrappedFactory.logPrefix()
-        else:
-            prefix = type(self.wrappedFactory).__name__
-        return f"{prefix} (peer credentials)"
 
     def doStart(self) -> None:
         """
