@@ -26,6 +26,23 @@ def ask(policy: IPeerPolicy, identity: IPeerIdentity) -> object:
         either, in a list of one, where that is not to be had at once.  To
         cancel it cancels the policy's, and raises nothing.
     """
+    try:
+        answer: object = policy.decide(identity)
+        if type(answer) is Decision or not hasattr(answer, "__await__"):
+            return answer
+        pending: Deferred[Any] = (
+            answer
+            if isinstance(answer, Deferred)
+            else Deferred.fromCoroutine(
+                cast("Coroutine[Deferred[Any], Any, Any]", answer)
+            )
+        )
+    except Exception:
+        return Failure()
+    return _await(pending)
+
+
+def _await(pending: Deferred[Any]) -> object:
     answers: list[object] = []
     # The policy's own is its own: it may have given it to somebody else too.
     asked: Deferred[list[object]] = Deferred(lambda _: cancel())
@@ -45,19 +62,6 @@ def ask(policy: IPeerPolicy, identity: IPeerIdentity) -> object:
         if not asked.called:
             asked.callback(answers)
 
-    try:
-        answer: object = policy.decide(identity)
-        if type(answer) is Decision or not hasattr(answer, "__await__"):
-            return answer
-        pending: Deferred[Any] = (
-            answer
-            if isinstance(answer, Deferred)
-            else Deferred.fromCoroutine(
-                cast("Coroutine[Deferred[Any], Any, Any]", answer)
-            )
-        )
-    except Exception:
-        return Failure()
     pending.addBoth(keep)
     return answers[0] if answers else asked
 
