@@ -164,7 +164,7 @@ class FaultTests(LiveTestCase):
         """
         # As for a connection that was made before the port was ours, which
         # takes one call more.
-        self.patch(StampedServer, "stamped", False)
+        self.patch(StampedServer, "prepared", False)
         places = set()
         # The whole list takes its time.
         for number in ERRORS[:: 9 if needsLongRun else 1]:

@@ -482,7 +482,7 @@ class RefusalTests(ServedTestCase):
         An option that can no longer be set on a connection, which was made
         before the listening socket had it, is a refusal.
         """
-        self.patch(StampedServer, "stamped", False)
+        self.patch(StampedServer, "prepared", False)
         for name in STAMPING:
             machine = MACHINES[name]
             if name == "DragonFly":

@@ -20,7 +20,9 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import LogLevel, formatEvent
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.python import context
+from twisted.python.log import ILogContext
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from zope.interface import directlyProvides, implementer
 from zope.interface.verify import verifyObject
 
@@ -661,13 +663,134 @@ class ConnectionTests(LiveTestCase):
             self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
             self.assertEqual(openDescriptors(), before + 1)
 
+    async def test_dataReceivedFails(self) -> None:
+        """
+        A protocol that fails at its first bytes loses its connection, once, by
+        what it raised, whether these come with its identity or after it.
+        """
+
+        class Failing(Remembering):
+            def dataReceived(self, data):
+                raise ZeroDivisionError()
+
+        for capture in Capture:
+            address, wrapped = self.serve(Failing, capture=capture)
+            before = openDescriptors()
+            for late in (False, True):
+                peer = self.connect(address)
+                if late:
+                    await self.until(self.readUp)
+                peer.send(b"hello")
+                self.assertEqual(await self.closed(peer), b"")
+                protocol = await (await self.made(wrapped, 1 + late)).ended
+                protocol.lost.trap(ZeroDivisionError)
+                self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+                peer.close()
+            self.assertEqual(openDescriptors(), before)
+
+    async def test_brokenWithIdentity(self) -> None:
+        """
+        A connection that breaks between the look at its first message and the
+        reading of it is lost, and not closed.
+        """
+
+        class Broken(Remembering):
+            def connectionMade(self):
+                super().connectionMade()
+                sock = self.transport.socket
+
+                class Reset:
+                    def recv(self, size):
+                        raise ConnectionResetError(errno.ECONNRESET, "reset")
+
+                    def __getattr__(self, name):
+                        return getattr(sock, name)
+
+                self.transport.socket = Reset()
+
+        address, wrapped = self.serve(Broken, capture=Capture.FIRST_MESSAGE)
+        peer = self.connect(address)
+        peer.send(b"hello")
+        protocol = await (await self.made(wrapped)).ended
+        protocol.lost.trap(error.ConnectionLost)
+        self.assertEqual(protocol.received, [])
+
+    async def test_readWithIdentity(self) -> None:
+        """
+        The bytes that came with the identity are delivered in the turn of the
+        hand-over, after C{connectionMade}, and in the log context of the
+        protocol's own connection.
+        """
+
+        class Telling(Remembering):
+            def connectionMade(self):
+                super().connectionMade()
+                self.systems = []
+                reactor.callLater(0, self.received.append, b"turn")
+
+            def dataReceived(self, data):
+                super().dataReceived(data)
+                self.systems.append(context.get(ILogContext)["system"])
+
+        for capture in MESSAGES:
+            for late in (False, True):
+                address, wrapped = self.serve(Telling, capture=capture)
+                peer = self.connect(address)
+                if late:
+                    await self.until(self.readUp)
+                peer.send(b"hello")
+                protocol = await self.made(wrapped)
+                await self.until(lambda: len(protocol.received) == 2)
+                self.assertEqual(protocol.received, [b"hello", b"turn"])
+                self.assertEqual(protocol.systems, [protocol.transport.logPrefix()])
+                self.assertTrue(protocol.systems[0].startswith("Telling,0,"))
+
+    async def test_noDescriptorEver(self) -> None:
+        """
+        Where protocols of a single class want no descriptors, the kernel refuses
+        them at the sender from connect(2) on; a socket that was adopted is left
+        as it was, and those that it accepts are told one by one.
+        """
+        passRights = thisKernel().options.passRights
+        if passRights is None:
+            raise SkipTest("this kernel has no SO_PASSRIGHTS")
+        address, wrapped = self.serve()
+        with open(os.devnull) as file:
+            peer = self.connect(address)
+            self.assertRaises(
+                PermissionError, socket.send_fds, peer, [b"?"], [file.fileno()]
+            )
+            address, wrapped = self.serve(Receiving)
+            socket.send_fds(self.connect(address), [b"?"], [file.fileno()])
+            await self.made(wrapped)
+            await self.until(lambda: wrapped.descriptors)
+            os.close(wrapped.descriptors.pop())
+        path = os.path.join(self.directory, "adopted")
+        listening = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listening.close)
+        listening.bind(path)
+        listening.listen(5)
+        listening.setblocking(False)
+        wrapped = RememberingFactory()
+        self.adoptPort(
+            reactor.adoptStreamPort(
+                listening.fileno(),
+                socket.AF_UNIX,
+                CredentialedUNIXServerFactory(wrapped),
+            )
+        )
+        self.assertEqual(listening.getsockopt(socket.SOL_SOCKET, passRights), 1)
+        self.connect(path)
+        accepted = (await self.made(wrapped)).transport.socket
+        self.assertEqual(accepted.getsockopt(socket.SOL_SOCKET, passRights), 0)
+
     async def test_kernelFails(self) -> None:
         """
         Without credentials there is no connection, whichever call does not
         give them; the next connection is served.
         """
         # As for a connection that was made before the port was ours.
-        self.patch(StampedServer, "stamped", False)
+        self.patch(StampedServer, "prepared", False)
         for broken, problem in (
             ("connectionCredentials", CredentialsUnavailable("no")),
             ("connectionCredentials", OSError(9, "bad")),

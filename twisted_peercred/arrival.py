@@ -29,6 +29,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.python.log import callWithContext
 from zope.interface import implementer
 
 from .attachment import follow, isAnother
@@ -60,31 +61,20 @@ class Arrival:
     The protocol of a connection whose peer is not known yet.
     """
 
-    __slots__ = (
-        "_address",
-        "_asking",
-        "_deadline",
-        "_decision",
-        "_factory",
-        "_policy",
-        "_sync",
-        "_transport",
-        "_writer",
-    )
-
+    # Most are never set: a peer that may come in at once does not wait.
+    _asking: Deferred[Any] | None = None
+    _deadline: IDelayedCall | None = None
+    _decision: object = None
+    _policy: IPeerPolicy | None = None
+    _sync = b""
     _transport: CredentialedServer
+    _writer: PeerCredentials | None = None
 
     def __init__(
         self, factory: CredentialedUNIXServerFactory, address: IAddress
     ) -> None:
         self._factory = factory
         self._address = address
-        self._asking: Deferred[Any] | None = None
-        self._deadline: IDelayedCall | None = None
-        self._decision: object = None
-        self._policy: IPeerPolicy | None = None
-        self._sync = b""
-        self._writer: PeerCredentials | None = None
 
     def makeConnection(self, transport: ITransport) -> None:
         """
@@ -117,7 +107,9 @@ class Arrival:
         try:
             known = kernel.connectionCredentials(transport.socket)
             transport.connectionCredentials = known
-            if factory._ofMessages and not transport.stamped:
+            if transport.prepared:
+                transport.wantsDescriptors = factory._wantsDescriptors
+            elif factory._ofMessages:
                 # A connection that was made before the option was set has not
                 # inherited it.
                 kernel.askForMessages(transport.socket)
@@ -132,7 +124,9 @@ class Arrival:
             transport.slots = factory._slots
         policy = factory.policy
         if policy is None:
-            return self._connected(known)
+            if factory._ofMessages or factory._syncWord:
+                return self._connected(known)
+            return self._handOver(known)
         if IPeerPolicySource.providedBy(policy):
             policy = policy.policy
         self._policy = policy
@@ -324,7 +318,8 @@ class Arrival:
         if factory._syncWord:
             return self._writer
         message = factory._kernel.peekMessage(transport.socket, factory._capture)
-        follow(transport, message.process)
+        if message.process is not None:
+            follow(transport, message.process)
         return message.credentials
 
     def _readSyncWord(self, transport: CredentialedServer) -> bool:
@@ -394,13 +389,19 @@ class Arrival:
             stamping.setStamping(transport.socket, False)
         transport.peerCredentials = known
         transport.serve(protocol)
+        result: ReadResult = None
         try:
             protocol.makeConnection(transport)
+            transport.chooseRead()
+            if transport.stamped and not transport.stopped:
+                # The bytes that came with the identity, in the log context that
+                # all others are read in.
+                result = callWithContext({"system": transport.logstr}, transport.doRead)
         except Exception as problem:
             _log.failure("The protocol failed to start", address=self._address)
             return problem
-        transport.chooseRead()
-        return None
+        # The reactor finds an end by itself, and knows half-closed from closed.
+        return None if result is main.CONNECTION_DONE else result
 
     def _refuse(
         self, problem: PeerCredentialsError, known: PeerCredentials | None = None

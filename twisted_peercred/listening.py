@@ -88,12 +88,27 @@ class AcceptedServer(CredentialedServer):
         self.connected = 1
 
 
-class StampedServer(AcceptedServer):
+class PreparedServer(AcceptedServer):
     """
     That of a port whose socket was prepared before it listened.
     """
 
+    prepared = True
+
+
+class StampedServer(PreparedServer):
+    """
+    The same, prepared for a capture of messages.
+    """
+
     stamped = True
+
+    def stopReading(self) -> None:
+        """
+        @see: L{twisted.internet.abstract.FileDescriptor.stopReading}
+        """
+        self.stopped = True
+        super().stopReading()
 
 
 def findStartingPort() -> tcp.Port | None:
@@ -104,14 +119,19 @@ def findStartingPort() -> tcp.Port | None:
 
 
 def arrangePort(
-    port: tcp.Port, factory: object, prepare: Callable[[socket], None] | None
+    port: tcp.Port,
+    factory: object,
+    prepare: Callable[[socket, bool], None],
+    prepared: type[PreparedServer],
 ) -> None:
     """
     Have a port that is about to listen make our transports.
 
     @param factory: the factory that the port was found for.
     @param prepare: what is to be done to its socket before it listens (or, to
-        one that listened before it was ours, now); L{None} for nothing.
+        one that listened before it was ours, now); it is told whether the
+        socket is the port's own, and not one that outlives it.
+    @param prepared: the transport where that is done before.
     @raise CredentialsUnsupported: peers of this port cannot be known.
     """
     if not isinstance(port, unix.Port):
@@ -125,15 +145,16 @@ def arrangePort(
             " it has to be the other way round, with CredentialedUNIXServerFactory"
             " outermost"
         )
-    if port.transport not in (unix.Server, AcceptedServer, StampedServer):
+    if port.transport is not unix.Server and not (
+        isinstance(port.transport, type) and issubclass(port.transport, AcceptedServer)
+    ):
         raise CredentialsUnsupported(
             f"{type(port).__name__} makes transports of its own"
             f" ({port.transport.__name__}), which do not know their peers"
         )
     port.transport = AcceptedServer
     _keepAdopted(port)
-    if prepare is not None:
-        _prepareSocket(port, prepare)
+    _prepareSocket(port, prepare, prepared)
 
 
 def arrangeFile(
@@ -209,7 +230,11 @@ def _stop(port: unix.Port, reason: Failure) -> None:
     tcp.Port.connectionLost(port, reason)
 
 
-def _prepareSocket(port: unix.Port, prepare: Callable[[socket], None]) -> None:
+def _prepareSocket(
+    port: unix.Port,
+    prepare: Callable[[socket, bool], None],
+    prepared: type[PreparedServer],
+) -> None:
     create: Callable[[], socket] = port.createInternetSocket
     startReading = port.startReading
     names = ("createInternetSocket", "startReading")
@@ -219,16 +244,17 @@ def _prepareSocket(port: unix.Port, prepare: Callable[[socket], None]) -> None:
 
     def createPrepared() -> socket:
         created = create()
-        prepare(created)
-        port.transport = StampedServer
+        prepare(created, True)
+        port.transport = prepared
         return created
 
     def startReadingPrepared() -> None:
         for name in names:
             vars(port).pop(name, None)
         vars(port).update(before)
-        # A socket that was adopted has not been created here.
-        prepare(port.socket)
+        if port.transport is not prepared:
+            # A socket that was adopted has not been created here.
+            prepare(port.socket, False)
         startReading()
 
     port.createInternetSocket = createPrepared  # type: ignore[method-assign]

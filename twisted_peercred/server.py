@@ -11,12 +11,16 @@ as it does without this package.
 
 from __future__ import annotations
 
+from socket import socket
+
 from twisted.internet.interfaces import (
     IAddress,
+    IFileDescriptorReceiver,
     ILoggingContext,
     IProtocolFactory,
     IReactorTime,
 )
+from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
 from .arrival import Arrival
@@ -25,7 +29,12 @@ from .interfaces import IPeerPolicy
 from .kernels import Kernel, thisKernel
 from .kernels.stamping import StampingLinux, stamping
 from .limits import UserSlots, WaitingRoom
-from .listening import arrangePort, findStartingPort
+from .listening import (
+    PreparedServer,
+    StampedServer,
+    arrangePort,
+    findStartingPort,
+)
 from .record import Refusals
 from .wrapping import WrappingFactory
 
@@ -107,6 +116,7 @@ class CredentialedUNIXServerFactory(WrappingFactory):
         self._slots = None if maxPerUID is None else UserSlots(maxPerUID)
         self._refusals = Refusals(clock)
         self._ports = 0
+        self._wantsDescriptors = _mayWantDescriptors(wrappedFactory)
         self._syncWord = bytes(syncWord)
         self._clock = clock
         self._kernel = thisKernel() if kernel is None else kernel
@@ -124,11 +134,24 @@ class CredentialedUNIXServerFactory(WrappingFactory):
         port = findStartingPort()
         if port is not None:
             arrangePort(
-                port, self, self._kernel.askForMessages if self._ofMessages else None
+                port,
+                self,
+                self._prepare,
+                StampedServer if self._ofMessages else PreparedServer,
             )
         self.wrappedFactory.doStart()
         self._ports += 1
         self._refusals.stopped = False
+
+    def _prepare(self, listening: socket, own: bool) -> None:
+        """
+        Set what connections inherit from the socket that accepts them.
+        """
+        if self._ofMessages:
+            self._kernel.askForMessages(listening)
+        # Another program's socket is to go on as it was.
+        if own and not self._wantsDescriptors:
+            self._kernel.setDescriptorsWanted(listening, False)
 
     def doStop(self) -> None:
         """
@@ -148,3 +171,18 @@ class CredentialedUNIXServerFactory(WrappingFactory):
         transport.
         """
         return Arrival(self, addr)
+
+
+def _mayWantDescriptors(factory: IProtocolFactory) -> bool:
+    """
+    Whether descriptors may have to be let through before a protocol is there
+    to tell: for any factory but one that makes protocols of a single class as
+    L{Factory} does, and of one that does not provide
+    L{IFileDescriptorReceiver}.
+    """
+    protocol = getattr(factory, "protocol", None)
+    return not (
+        getattr(type(factory), "buildProtocol", None) is Factory.buildProtocol
+        and isinstance(protocol, type)
+        and not IFileDescriptorReceiver.implementedBy(protocol)
+    )

@@ -80,8 +80,12 @@ class CredentialedServer(unix.Server):
     @ivar kernel: what reads messages; set for those protocols that need it.
     @ivar refusals: who is told when this connection is refused.
     @ivar slots: where this connection counts, by the user who connected.
-    @ivar stamped: whether the kernel was asked to stamp its messages before its
+    @ivar prepared: whether the socket that accepted it was prepared before its
         peer could connect.
+    @ivar stamped: whether the kernel was asked to stamp its messages by then.
+    @ivar wantsDescriptors: whether the kernel lets descriptors through to it.
+    @ivar stopped: of a stamped connection, whether its protocol has ever wanted
+        to read no more.
     @ivar policy: what another writer is asked of; L{None} admits it.
     @ivar clock: tells the time for C{timeout}; set beside C{policy}.
     @ivar timeout: seconds that the policy may take.
@@ -94,7 +98,10 @@ class CredentialedServer(unix.Server):
     kernel: Kernel
     refusals: Refusals
     slots: UserSlots | None = None
+    prepared = False
     stamped = False
+    wantsDescriptors = True
+    stopped = False
     policy: IPeerPolicy | None = None
     clock: IReactorTime
     timeout: float
@@ -105,7 +112,6 @@ class CredentialedServer(unix.Server):
     # transport.protocol, as in Twisted.
     _read: Callable[[CredentialedServer], ReadResult] | None = None
     _readFor: IProtocol | None = None
-    _wantsDescriptors = True
     _aborted = False
     _sendsDescriptors = False
 
@@ -141,8 +147,8 @@ class CredentialedServer(unix.Server):
         # None, when the connection is lost.
         protocol = self._readFor = getattr(self, "protocol", None)
         wanted = IFileDescriptorReceiver.providedBy(protocol)
-        if wanted is not self._wantsDescriptors:
-            self._wantsDescriptors = wanted
+        if wanted is not self.wantsDescriptors:
+            self.wantsDescriptors = wanted
             self.kernel.setDescriptorsWanted(self.socket, wanted)
         known = self.peerCredentials
         if known is not None and known.capture is _EVERY_MESSAGE:
@@ -268,7 +274,7 @@ def _readAttributed(transport: CredentialedServer) -> ReadResult:
         message = transport.kernel.receiveMessage(
             transport.socket,
             transport.bufferSize,
-            transport._wantsDescriptors,
+            transport.wantsDescriptors,
             _EVERY_MESSAGE,
         )
     except BlockingIOError:

@@ -103,8 +103,9 @@ class Kernel(Protocol):
 
     def setDescriptorsWanted(self, sock: socket, wanted: bool) -> None:
         """
-        Have the kernel refuse descriptors for C{sock} at the sender, or let
-        them pass again; nothing where it cannot.
+        Have the kernel refuse descriptors for C{sock}, or for the connections
+        it accepts, at the sender, or let them pass again; nothing where it
+        cannot.
         """
 
     def connectionCredentials(self, sock: socket) -> PeerCredentials:
