@@ -222,7 +222,7 @@ class PeerProcess:
         return ours == theirs
 
 
-def _cannotWait(problem: BaseException) -> PeerProcessUnavailable:
+def _cannotWait(problem: BaseException | None) -> PeerProcessUnavailable:
     return PeerProcessUnavailable(
         f"the reactor cannot wait for the process to end: {problem}"
     )
