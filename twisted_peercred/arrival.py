@@ -359,6 +359,15 @@ class Arrival:
         transport = self._transport
         if self._deadline is not None:
             self._leave()
+        stamping = self._factory._stamping
+        if stamping is not None and known.capture is Capture.FIRST_MESSAGE:
+            # Nobody reads who writes the rest; left on, each read would leave a
+            # handle open.
+            try:
+                stamping.setStamping(transport.socket, False)
+            except OSError as failed:
+                unavailable = CredentialsUnavailable(f"SO_PASSPIDFD: {failed}")
+                return self._refuse(unavailable, known)
         problem: Exception | None = None
         protocol = None
         try:
@@ -383,10 +392,6 @@ class Arrival:
             clock: Any = self._factory._clock or transport.reactor
             transport.clock = clock
             transport.timeout = self._factory._timeout
-        stamping = self._factory._stamping
-        if stamping is not None and known.capture is Capture.FIRST_MESSAGE:
-            # Nobody reads who writes the rest.
-            stamping.setStamping(transport.socket, False)
         transport.peerCredentials = known
         transport.serve(protocol)
         result: ReadResult = None

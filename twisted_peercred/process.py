@@ -121,13 +121,17 @@ class PeerProcess:
             handle = self._use()
         except PeerProcessError:
             return fail()
+        if self._reader is None:
+            try:
+                self._reader = ExitReader(
+                    handle, self._reactor, self._exited, self._interrupted
+                )
+            except OSError as problem:
+                # ENOSPC, say, for too many watches of this user (epoll_ctl(2)).
+                return fail(_cannotWait(problem))
         waiting: Deferred[ProcessExit] = Deferred(self._stopWaiting)
         self._waiting[waiting] = None
         self._users += 1
-        if self._reader is None:
-            self._reader = ExitReader(
-                handle, self._reactor, self._exited, self._interrupted
-            )
         return waiting
 
     def _stopWaiting(self, waiting: Deferred[ProcessExit]) -> None:
@@ -158,13 +162,7 @@ class PeerProcess:
             each.callback(exit)
 
     def _interrupted(self, reason: Failure) -> None:
-        self._tell(
-            Failure(
-                PeerProcessUnavailable(
-                    f"the reactor cannot wait any more: {reason.getErrorMessage()}"
-                )
-            )
-        )
+        self._tell(Failure(_cannotWait(reason.value)))
 
     def info(self) -> ProcessInfo:
         return self._use().info()
@@ -222,3 +220,9 @@ class PeerProcess:
                 " process; those of Linux do from 6.9"
             )
         return ours == theirs
+
+
+def _cannotWait(problem: BaseException | None) -> PeerProcessUnavailable:
+    return PeerProcessUnavailable(
+        f"the reactor cannot wait for the process to end: {problem}"
+    )

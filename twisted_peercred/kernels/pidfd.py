@@ -31,6 +31,7 @@ from functools import cache
 from socket import SOL_SOCKET, socket
 
 from ..errors import (
+    PeerProcessError,
     PeerProcessGone,
     PeerProcessUnavailable,
     PeerProcessUnsupported,
@@ -174,11 +175,14 @@ class Pidfd:
         except OSError as problem:
             raise _peerProblem(problem) from problem
         handle = cls(struct.unpack("=i", answer)[0])
-        if handle.hasEnded():
-            # Newer kernels give a handle all the same: one that knows the exit.
-            gone = handle._gone()
+        try:
+            if handle.hasEnded():
+                # Newer kernels give a handle all the same: one that knows the
+                # exit.
+                raise handle._gone()
+        except BaseException:
             handle.close()
-            raise gone
+            raise
         return handle
 
     @classmethod
@@ -209,7 +213,13 @@ class Pidfd:
     def hasEnded(self) -> bool:
         poll = select.poll()
         poll.register(self._descriptor, select.POLLIN)
-        return bool(poll.poll(0))
+        try:
+            return bool(poll.poll(0))
+        except OSError as problem:
+            # EINVAL where RLIMIT_NOFILE is 0, as in a sandbox (poll(2)).
+            raise PeerProcessUnavailable(
+                f"poll: {problem.strerror}; whether the process lives is not known"
+            ) from problem
 
     def _gone(self) -> PeerProcessGone:
         return PeerProcessGone("the process has ended", self.exit())
@@ -233,7 +243,8 @@ class Pidfd:
             waited = os.waitid(
                 os.P_PIDFD, self._descriptor, os.WEXITED | os.WNOWAIT | os.WNOHANG
             )
-        except ChildProcessError:
+        except OSError:
+            # No child of ours; or Linux before 5.4, or a filter (waitid(2)).
             return None
         if waited is None:
             return None
@@ -265,7 +276,7 @@ class Pidfd:
                 status = procfs.decodeExitStatus(file.read())
             # It was that one's, if it has the number still.
             self._number()
-        except (OSError, PeerProcessGone, PeerProcessUnavailable):
+        except (OSError, PeerProcessError):
             return None
         return ProcessExit.fromStatus(status, "/proc/PID/stat")
 
@@ -367,6 +378,11 @@ class Pidfd:
         except OSError as problem:
             if problem.errno == errno.EINVAL:
                 raise _outOfSight() from problem
+            if problem.errno == errno.ENOSYS:
+                raise PeerProcessUnsupported(
+                    f"pidfd_send_signal: {problem.strerror}; a sandbox may keep it"
+                    " from this process"
+                ) from problem
             raise PeerProcessUnavailable(
                 f"pidfd_send_signal: {problem.strerror}; to signal a process of"
                 " another user this one needs CAP_KILL (kill(2))"
