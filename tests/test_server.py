@@ -663,6 +663,30 @@ class ConnectionTests(LiveTestCase):
             self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
             self.assertEqual(openDescriptors(), before + 1)
 
+    async def test_logPrefixFails(self) -> None:
+        """
+        A protocol whose C{logPrefix} raises never hears of its connection, which
+        is closed.
+        """
+
+        class Failing(Remembering):
+            def logPrefix(self):
+                self.factory.made.append(self)
+                raise ZeroDivisionError()
+
+            def connectionLost(self, reason):
+                self.lost = reason
+
+        for capture in Capture:
+            address, wrapped = self.serve(Failing, capture=capture)
+            peer = self.connect(address)
+            peer.send(b"hello")
+            self.assertEqual(await self.closed(peer), b"")
+            protocol = await self.made(wrapped)
+            self.assertIsNone(protocol.lost)
+            self.assertIsNone(protocol.transport)
+            self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
     async def test_dataReceivedFails(self) -> None:
         """
         A protocol that fails at its first bytes loses its connection, once, by

@@ -133,11 +133,12 @@ class CredentialedServer(unix.Server):
         Hand the connection over: from now on C{protocol} is what Twisted's
         reactor deals with.
         """
-        self.protocol = protocol
         if ILoggingContext.providedBy(protocol):
+            # Which may raise: then it is not this protocol's connection yet.
             prefix = protocol.logPrefix()
         else:
             prefix = type(protocol).__name__
+        self.protocol = protocol
         self.logstr = f"{prefix},{self.sessionno},{self.hostname}"
 
     def chooseRead(self) -> None:
