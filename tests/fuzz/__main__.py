@@ -83,8 +83,10 @@ def main() -> int:
             errors="replace",
         )
         if done.returncode:
-            print(done.stdout)
-            print(f"{each}: a mistake; the input is in {FOUND}/")
+            # What came before is the fuzzer's progress.
+            start = done.stdout.rfind(" === Uncaught")
+            print(done.stdout[max(start, len(done.stdout) - 5000) :])
+            print(f"{each}: a mistake; its input is in {FOUND}/")
             return 1
         (count,) = re.findall(r"number_of_executed_units:\s*(\d+)", done.stdout)
         print(f"{each:18} {int(count):10,} inputs, no mistake", flush=True)

@@ -9,7 +9,7 @@ from unittest.mock import patch
 from twisted.internet import endpoints
 from twisted.internet.testing import MemoryReactor
 
-from twisted_peercred import Capture, Policy, names
+from twisted_peercred import Capture, Policy, names, strings
 from twisted_peercred.endpoints import (
     PeerCredentialsClientEndpoint,
     PeerCredentialsClientParser,
@@ -42,9 +42,16 @@ WORDS = ("lockfile=0", "lockfile=1", "mode=600", "backlog=7", "mode=x", "bogus=1
 
 def same(one: object, other: object) -> bool:
     """
-    Whether two endpoints are of one class, with the same arguments.
+    Whether two endpoints are of one class, with the same arguments, and so are
+    those that they wrap.
     """
-    return type(one) is type(other) and vars(one) == vars(other)
+    ours, theirs = dict(vars(one)), dict(vars(other))
+    wrapped = ours.pop("wrappedEndpoint", None), theirs.pop("wrappedEndpoint", None)
+    return (
+        type(one) is type(other)
+        and ours == theirs
+        and (wrapped == (None, None) or same(*wrapped))
+    )
 
 
 def outcome(side: int, reactor: MemoryReactor, text: str) -> object:
@@ -56,6 +63,8 @@ def outcome(side: int, reactor: MemoryReactor, text: str) -> object:
         patch.object(endpoints, "getPlugins", lambda interface: [PARSERS[side]]),
         patch.object(names, "userID", service.userID),
         patch.object(names, "groupID", service.groupID),
+        patch.object(strings, "userID", service.userID),
+        patch.object(strings, "groupID", service.groupID),
     ):
         try:
             if side:
