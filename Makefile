@@ -10,10 +10,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export COVERAGE_FLOOR := $(shell test "$$(id -u)" = 0 && echo 100 || echo 99)
 VENV = .venv
 PARALLEL = 2
-# How long a soak takes.
+# How long a soak takes, and fuzzing.
 MINUTES = 3
 
-.PHONY: demo test docs soak bench clean
+.PHONY: demo test docs soak fuzz bench clean
 
 demo: $(VENV)/demo
 	@$(VENV)/bin/python docs/examples/demo.py
@@ -28,11 +28,19 @@ docs: $(VENV)/tox
 soak: $(VENV)/demo
 	@$(VENV)/bin/python -m tests.soak --minutes $(MINUTES)
 
+fuzz: $(VENV)/fuzz
+	@$(VENV)/bin/python -m tests.fuzz --minutes $(MINUTES)
+
 bench: $(VENV)/bench
 	@$(VENV)/bin/python benchmarks/run.py
 
 $(VENV)/bench: $(VENV)/demo benchmarks/requirements.txt
 	@$(VENV)/bin/pip install -qq -r benchmarks/requirements.txt
+	@touch $@
+
+$(VENV)/fuzz: $(VENV)/demo tests/fuzz/requirements.txt
+	@$(VENV)/bin/pip install -qq --only-binary atheris -r tests/fuzz/requirements.txt 2>/dev/null || { \
+		echo "make: atheris cannot be had for $$($(VENV)/bin/python -V): make clean, and PYTHON=python3.12 (or 3.11, 3.13)"; exit 1; }
 	@touch $@
 
 $(VENV)/demo: $(VENV)/made setup.cfg twisted_peercred/__init__.py

@@ -90,6 +90,7 @@ def checkSource(source: Path) -> None:
         *map(str, Path("tests").glob("**/*.py")),
         *map(str, Path("tests").glob("vectors/*")),
         *map(str, Path("tests").glob("c/*.c")),
+        *map(str, Path("tests").glob("fuzz/corpus/*/*")),
         *map(str, Path("docs").glob("**/*.py")),
         *("LICENSE", "Makefile", "NEWS.rst", "README.rst", "pyproject.toml"),
         *("setup.cfg", "tox.ini"),

@@ -68,6 +68,19 @@ class ProcFSTests(SynchronousTestCase):
         ):
             self.assertEqual(procfs.decodeCgroup(data), path)
 
+    def test_otherLineEnds(self) -> None:
+        """
+        Neither a process's name nor that of a cgroup, which users make too, adds
+        a line: the kernel keeps them from a newline alone.
+        """
+        for end in "\r\v\f\x1c\x1d\x1e\x85\u2028":
+            path = f"/user.slice/x{end}0::/system.slice/sshd.service"
+            data = f"0::{path}\n".encode()
+            self.assertEqual(procfs.decodeCgroup(data), path)
+            name = f"x{end}CapEff:\tf"
+            status = procfs.decodeStatus(f"Name:\t{name}\nUid:\t7\n".encode())
+            self.assertEqual(list(status), ["Name", "Uid"])
+
     def test_unit(self) -> None:
         """
         The unit is the first below the slices: what a unit, or a user's own

@@ -18,7 +18,7 @@ from twisted_peercred.kernels import freebsd
 from twisted_peercred.kernels.freebsd import FreeBSD
 from twisted_peercred.kernels.netbsd import NetBSD
 
-from .fuzz_decoders import fuzz, swap
+from .fuzz.decoders import fuzz, swap
 from .recorded import VECTORS, RecordedConnection, cut
 from .structures import NAMES, STRUCTURES
 
@@ -284,7 +284,7 @@ class FuzzTests(SynchronousTestCase):
     def test_fuzz(self) -> None:
         """
         2,000 changed inputs for each decoder yield what they say or a typed
-        error; C{python -m tests.fuzz_decoders} tries a million.
+        error; C{python -m tests.fuzz.decoders} tries a million.
         """
         names = []
         for name, said in fuzz(2000, seed=3):

@@ -614,6 +614,9 @@ class ForwardedTests(SynchronousTestCase):
         for client in (b'fe80::1% - - "x', b"[fe80::1%1]:80"):
             self.assertRaises(Malformed, clientAddress, client)
         self.assertEqual(clientAddress(b"[::1]:80"), IPv6Address("TCP", "::1", 80))
+        self.assertEqual(
+            clientAddress(b"[::1]:" + b"9" * 5000), IPv6Address("TCP", "::1", 0)
+        )
 
     def test_agreeing(self) -> None:
         """

@@ -114,4 +114,6 @@ def clientAddress(client: bytes) -> IPv4Address | IPv6Address | None:
         kind = IPv4Address if ip_address(host).version == 4 else IPv6Address
     except ValueError:
         raise Malformed("a forwarded client that is no address") from None
-    return kind("TCP", host, int(port) if port.isascii() and port.isdigit() else 0)
+    # Of more digits int() may make an error.
+    good = port.isascii() and port.isdigit() and len(port) <= 5
+    return kind("TCP", host, int(port) if good else 0)

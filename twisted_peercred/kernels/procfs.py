@@ -26,7 +26,8 @@ def decodeStatus(data: bytes) -> dict[str, str]:
     process can write a field of its own.
     """
     fields = {}
-    for line in data.decode("ascii", "backslashreplace").splitlines():
+    # Not splitlines(): the kernel escapes no other line end.
+    for line in data.decode("ascii", "backslashreplace").removesuffix("\n").split("\n"):
         name, _, value = line.partition(":")
         fields[name] = value.strip()
     return fields
@@ -72,7 +73,11 @@ def decodeCgroup(data: bytes) -> str | None:
         L{None} if it is in neither.
     """
     paths = {}
-    for line in os.fsdecode(data).splitlines():
+    # Not splitlines(): who may make a cgroup may put any line end but this one
+    # into its name, and the line of another after it (measured).
+    for line in os.fsdecode(data).split("\n"):
+        if not line:
+            continue
         number, controllers, path = line.split(":", 2)
         paths[controllers or number] = path
     return paths.get("name=systemd", paths.get("0"))

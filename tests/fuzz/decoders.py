@@ -2,7 +2,7 @@
 Random inputs for the decoders of all kernels, held against what the inputs
 say by the offsets in the headers.
 
-    python -m tests.fuzz_decoders --inputs 1000000 [--seed N]
+    python -m tests.fuzz.decoders --inputs 1000000 [--seed N]
 
 prints a line for each decoder, and fails at the first difference or at any
 error but the typed ones.
@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from twisted_peercred import CredentialsUnavailable
 from twisted_peercred.kernels import linux
 
-from .recorded import VECTORS, cut
-from .structures import NAMES, NO_ID, ORDERS, STRUCTURES, Field
+from ..recorded import VECTORS, cut
+from ..structures import NAMES, NO_ID, ORDERS, STRUCTURES, Field
 
 #: Numbers at which something changes.
 EDGES = (0, 1, 2, 15, 16, 17, 18, 255, 2**15, 2**16 - 1, 2**31 - 1, 2**31, NO_ID)
