@@ -12,8 +12,10 @@ VENV = .venv
 PARALLEL = 2
 # How long a soak takes.
 MINUTES = 3
+# Which modules mutants are made of, where it is not all of them: "policy rules".
+MODULES =
 
-.PHONY: demo test docs soak bench clean
+.PHONY: demo test docs soak bench mutation clean
 
 demo: $(VENV)/demo
 	@$(VENV)/bin/python docs/examples/demo.py
@@ -27,6 +29,9 @@ docs: $(VENV)/tox
 
 soak: $(VENV)/demo
 	@$(VENV)/bin/python -m tests.soak --minutes $(MINUTES)
+
+mutation: $(VENV)/tox
+	@$(VENV)/bin/tox run -q -e mutation -- $(MODULES)
 
 bench: $(VENV)/bench
 	@$(VENV)/bin/python benchmarks/run.py

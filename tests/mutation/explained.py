@@ -18,4 +18,23 @@ class Explained(NamedTuple):
     reason: str
 
 
-EXPLAINED: tuple[Explained, ...] = ()
+EXPLAINED = (
+    Explained(
+        "limits",
+        "if self._taken == self.limit:",
+        "ReplaceComparisonOperator_Eq_GtE",
+        "same: there are never more than the limit",
+    ),
+    Explained(
+        "limits",
+        "-next(iter(guests.values()))",
+        "ReplaceUnaryOperator_USub_Invert",
+        "same: ~n is -n - 1, which sorts alike",
+    ),
+    Explained(
+        "limits",
+        "if self._taken[uid] >= self.limit:",
+        "ReplaceComparisonOperator_GtE_Eq",
+        "same: there are never more than the limit",
+    ),
+)
