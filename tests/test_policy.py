@@ -602,6 +602,20 @@ class DatabaseTests(SynchronousTestCase):
         jobs[2].callback((7,))
         self.assertEqual(rules._underWay, {})
 
+    def test_inOrder(self) -> None:
+        """
+        Who waits for the same look-up is decided about in the order of arrival.
+        """
+        answer = Deferred()
+        self.inThread = lambda function, uid: answer
+        rules, decided = self.database("gid/7"), []
+        for number in range(3):
+            rules.decide(who(1, 9, None)).addCallback(
+                lambda _, number=number: decided.append(number)
+            )
+        answer.callback((7,))
+        self.assertEqual(decided, [0, 1, 2])
+
     def test_noThread(self) -> None:
         """
         Where no look-up can be begun, nobody waits for it.

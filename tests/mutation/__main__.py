@@ -36,7 +36,7 @@ TESTS = {
     "limits": "limits",
     "policy": "policy policyfile ranges",
     "rules": "policy",
-    "kernels/linux": "linux vectors",
+    "kernels/linux": "linux",
     "server": "admission server",
     "arrival": "admission server",
 }

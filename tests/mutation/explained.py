@@ -37,4 +37,29 @@ EXPLAINED = (
         "ReplaceComparisonOperator_GtE_Eq",
         "same: there are never more than the limit",
     ),
+    Explained(
+        "policy",
+        "@dataclass(frozen=True, slots=True)",
+        "ReplaceTrueWithFalse",
+        "memory: slots alone; a test holds that a decision is frozen",
+    ),
+    Explained(
+        "policy",
+        "len(each.conditions) == 1 and isinstance(each.conditions[0], _CERTAIN)",
+        "NumberReplacer|ReplaceComparisonOperator_Eq_(Is|Lt|LtE)",
+        "speed: a rule that is certain is looked at again, which decides the same;"
+        " and one condition is the first and the last, no rule has none",
+    ),
+    Explained(
+        "policy",
+        "alone = len(rule.conditions) == 1",
+        "ReplaceComparisonOperator_Eq_(Is|LtE)",
+        "same: no rule has no condition, and CPython has each small int once",
+    ),
+    Explained(
+        "policy",
+        "type(self) is type(other)",
+        "ReplaceComparisonOperator_Is_Eq",
+        "same: classes are equal where they are the same",
+    ),
 )
