@@ -12,8 +12,10 @@ VENV = .venv
 PARALLEL = 2
 # How long a soak takes, and fuzzing.
 MINUTES = 3
+# Which modules mutants are made of, where it is not all of them: "policy rules".
+MODULES =
 
-.PHONY: demo test docs soak fuzz bench clean
+.PHONY: demo test docs soak fuzz mutation bench clean
 
 demo: $(VENV)/demo
 	@$(VENV)/bin/python docs/examples/demo.py
@@ -30,6 +32,9 @@ soak: $(VENV)/demo
 
 fuzz: $(VENV)/fuzz
 	@$(VENV)/bin/python -m tests.fuzz --minutes $(MINUTES)
+
+mutation: $(VENV)/tox
+	@$(VENV)/bin/tox run -q -e mutation -- $(MODULES)
 
 bench: $(VENV)/bench
 	@$(VENV)/bin/python benchmarks/run.py

@@ -4,7 +4,7 @@ Tests for L{twisted_peercred.limits}.
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_peercred.limits import WaitingRoom
+from twisted_peercred.limits import UserSlots, WaitingRoom
 
 
 class WaitingRoomTests(SynchronousTestCase):
@@ -74,3 +74,64 @@ class WaitingRoomTests(SynchronousTestCase):
         self.assertIsNone(room.enter(1, "b"))
         room.leave(1, "a")
         self.assertEqual(len(room), 1)
+
+    def test_fewerThanAnother(self) -> None:
+        """
+        One who has places already gets another while that is fewer than
+        somebody else keeps.
+        """
+        room = WaitingRoom(6)
+        for guest in ("a", "b"):
+            room.enter(1, guest)
+        for guest in ("w", "x", "y", "z"):
+            room.enter(2, guest)
+        self.assertEqual(room.enter(1, "c"), "w")
+        self.assertEqual(room.enter(1, "d"), "d")
+        self.assertEqual(room.guests(), ["a", "b", "c", "x", "y", "z"])
+
+    def test_large(self) -> None:
+        """
+        A great limit is kept as exactly as a small one.
+        """
+        room = WaitingRoom(1000)
+        for number in range(1000):
+            self.assertIsNone(room.enter(number, "guest"))
+        self.assertEqual(room.enter(1000, "new"), "guest")
+        self.assertEqual(len(room), 1000)
+
+
+class UserSlotsTests(SynchronousTestCase):
+    """
+    Tests for L{UserSlots}.
+    """
+
+    def test_limit(self) -> None:
+        """
+        Each user has as many slots as the limit says, whatever others have, and
+        one that is given back can be taken again.
+        """
+        for limit in (1, 2, 1000):
+            slots = UserSlots(limit)
+            for uid in (1, 2):
+                for _ in range(limit):
+                    self.assertIs(slots.enter(uid), True)
+                for _ in range(2):
+                    self.assertIs(slots.enter(uid), False)
+            self.assertEqual(len(slots), 2 * limit)
+            slots.leave(1)
+            self.assertEqual(len(slots), 2 * limit - 1)
+            self.assertIs(slots.enter(1), True)
+            self.assertIs(slots.enter(1), False)
+
+    def test_forgotten(self) -> None:
+        """
+        A user who has a slot is remembered, and nobody else.
+        """
+        slots = UserSlots(2)
+        slots.enter(1)
+        slots.enter(1)
+        slots.leave(1)
+        self.assertEqual(slots._taken, {1: 1})
+        slots.leave(1)
+        self.assertEqual(dict(slots._taken), {})
+        self.assertEqual(len(slots), 0)

@@ -15,13 +15,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
 
 from twisted_peercred import (
+    IPeerIdentity,
     IPeerPolicy,
     PeerCredentials,
     PeerCredentialsError,
     Policy,
     PolicyError,
 )
-from twisted_peercred.policy import DatabasePolicy, Decision
+from twisted_peercred.policy import DatabasePolicy, Decision, _LookedUp
 from twisted_peercred.rules import GREATEST_ID
 
 from .support import needsLongRun
@@ -333,6 +334,41 @@ class DecisionTests(SynchronousTestCase):
         self.assertNotEqual(one, Policy.fromString("root,any", groupsFrom="database"))
         self.assertEqual(repr(one), "<Policy 'root,any'>")
 
+    def test_keywords(self) -> None:
+        """
+        What is not the text, the file or the rules is given by its name.
+        """
+        for call in (
+            lambda: Policy.fromString("any", "database"),
+            lambda: Policy.fromFile("/policy", "database"),
+            lambda: DatabasePolicy((), lambda call: call()),
+        ):
+            self.assertRaises(TypeError, call)
+
+    def test_decisionIsFrozen(self) -> None:
+        """
+        Nobody makes an admission of a refusal that was decided.
+        """
+        decision = policy("!any").decide(who(1))
+        with self.assertRaises(AttributeError):
+            decision.admitted = True
+        self.assertFalse(decision.admitted)
+
+    def test_anyAndMore(self) -> None:
+        """
+        C{any} with another condition is no end: rules that follow count.
+        """
+        rules = policy("any+uid/7,any+label/x,self+label/x,uid/1")
+        self.assertEqual(rules.decide(who(1)), Decision(True, "uid/1"))
+
+    def test_looksAtFew(self) -> None:
+        """
+        Of the rules that are certain about somebody the first is looked at, and
+        none that stands behind one for everybody.
+        """
+        rules = policy("uid/1-9,uid/1-5,gid/3-4,gid/3-3,!self,any,label/x")
+        self.assertEqual(set(rules._concerning(who(1, 3))), {0, 2, 4, 5})
+
     def test_firstMatch(self) -> None:
         """
         The first match decides, and is named as it was written.
@@ -475,6 +511,7 @@ class DatabaseTests(SynchronousTestCase):
         """
         rules = self.database("!gid/8+uid/3,gid/7,root")
         verifyObject(IPeerPolicy, rules)
+        verifyClass(IPeerIdentity, _LookedUp)
         decision = self.successResultOf(rules.decide(who(1, 9, None)))
         self.assertEqual(decision, Decision(True, "gid/7"))
         self.assertEqual((decision.line, decision.databaseGroups), (1, (7, 8)))
@@ -564,6 +601,20 @@ class DatabaseTests(SynchronousTestCase):
         self.assertEqual(len(jobs), 3)
         jobs[2].callback((7,))
         self.assertEqual(rules._underWay, {})
+
+    def test_inOrder(self) -> None:
+        """
+        Who waits for the same look-up is decided about in the order of arrival.
+        """
+        answer = Deferred()
+        self.inThread = lambda function, uid: answer
+        rules, decided = self.database("gid/7"), []
+        for number in range(3):
+            rules.decide(who(1, 9, None)).addCallback(
+                lambda _, number=number: decided.append(number)
+            )
+        answer.callback((7,))
+        self.assertEqual(decided, [0, 1, 2])
 
     def test_noThread(self) -> None:
         """

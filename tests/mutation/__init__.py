@@ -1,0 +1,3 @@
+"""
+Whether the tests notice when the package is broken: C{make mutation}.
+"""
