@@ -233,6 +233,110 @@ class LinuxTests(SynchronousTestCase):
             self.assertIs(credentials(capture), credentials(capture))
             self.assertIs(credentials(capture).capture, capture)
 
+    def test_keptButFlagged(self) -> None:
+        """
+        A known writer's message is looked at in full where something was lost
+        of it, or nothing says who wrote it.
+        """
+        stamp = ucred(7, 1000, 100)
+        for flags, problem in (
+            (0, None),
+            (socket.MSG_CTRUNC, CredentialsTruncated),
+        ):
+            message = credentialsMessage(b"x", stamp, flags=flags)
+            arguments = (
+                RecordedSocket(messages=[message]),
+                1,
+                True,
+                Capture.EVERY_MESSAGE,
+            )
+            if problem is None:
+                self.assertEqual(self.kernel.receiveMessage(*arguments).data, b"x")
+            else:
+                self.assertRaises(problem, self.kernel.receiveMessage, *arguments)
+        bare = RecordedSocket(messages=[(b"x", [], 0, None)] * 2)
+        for call in (
+            lambda: self.kernel.receiveMessage(bare, 1, True, Capture.EVERY_MESSAGE),
+            lambda: self.kernel.peekMessage(bare, Capture.EVERY_MESSAGE),
+        ):
+            self.assertRaises(CredentialsUnavailable, call)
+
+    def test_endIsNobodys(self) -> None:
+        """
+        The end of a stream has no writer, though it came with a known one's
+        credentials.
+        """
+        stamp = ucred(7, 1000, 100)
+        capture = Capture.EVERY_MESSAGE
+        for read in (
+            lambda sock: self.kernel.receiveMessage(sock, 1, False, capture),
+            lambda sock: self.kernel.peekMessage(sock, capture),
+        ):
+            messages = [credentialsMessage(data, stamp) for data in (b"x", b"")]
+            sock = RecordedSocket(messages=messages)
+            self.assertEqual(read(sock).credentials.uid, 1000)
+            self.assertIsNone(read(sock).credentials)
+
+    def test_notAPlaceholder(self) -> None:
+        """
+        The overflow ID as one of two, or with a PID, is no placeholder.
+        """
+        for cred in (ucred(7, 5, 65534), ucred(7, 65534, 65534), ucred(0, 5, 65534)):
+            sock = RecordedSocket(messages=[credentialsMessage(b"x", cred)])
+            known = self.kernel.receiveMessage(sock, 1, False, Capture.EVERY_MESSAGE)
+            self.assertEqual(known.credentials.gid, 65534)
+
+    def test_cutWithinANumber(self) -> None:
+        """
+        Of descriptors that end within an int the whole ones are taken, and
+        closed with the message that is refused.
+        """
+        before = openDescriptors()
+        rights = (socket.SOL_SOCKET, 1, self.openPipes(2) + b"..")
+        stamp = (socket.SOL_SOCKET, 2, ucred(7, 1000, 100))
+        message = self.receive([rights, stamp], False)
+        self.assertEqual(message.descriptors, [])
+        self.assertEqual(openDescriptors(), before)
+
+    def test_numbersToSend(self) -> None:
+        """
+        What fits no C{struct ucred} is refused, and real IDs stand for what is
+        not given.
+        """
+        self.assertRaises(ValueError, self.kernel.credentialsToSend, uid=-1)
+        ((level, kind, payload),) = self.kernel.credentialsToSend(1, 2, 3)
+        self.assertEqual((level, kind), (socket.SOL_SOCKET, 2))
+        self.assertEqual(payload, ucred(1, 2, 3))
+        ((_, _, payload),) = self.kernel.credentialsToSend()
+        self.assertEqual(payload, ucred(os.getpid(), os.getuid(), os.getgid()))
+
+    def test_datagrams(self) -> None:
+        """
+        A datagram has its writer, also an empty one; one that was cut, and one
+        that nothing says the writer of, has the error in the writer's place.
+        """
+        stamp = ucred(7, 1000, 100)
+        other = (b"x", [], 0, None)
+        cut = (b"x", [], socket.MSG_CTRUNC, None)
+        for message, expected in (
+            (credentialsMessage(b"x", stamp), None),
+            (credentialsMessage(b"", stamp), None),
+            (credentialsMessage(b"x", stamp, flags=socket.MSG_CTRUNC), None),
+            (
+                credentialsMessage(b"x", stamp, flags=socket.MSG_TRUNC),
+                CredentialsTruncated,
+            ),
+            (other, CredentialsUnavailable),
+            (cut, CredentialsTruncated),
+        ):
+            sock = RecordedSocket(messages=[message])
+            datagram = self.kernel.receiveDatagram(sock, 1)
+            self.assertEqual(datagram.data, message[0])
+            if expected is None:
+                self.assertEqual(datagram.credentials.uid, 1000)
+            else:
+                self.assertIs(type(datagram.credentials), expected)
+
     def test_notKept(self) -> None:
         """
         An ID whose meaning hangs on the namespace's map is looked up there each
@@ -274,7 +378,11 @@ class LinuxTests(SynchronousTestCase):
         self.assertIsNone(
             self.connection(Unlabelled("x86_64"), _31=b"label").securityLabel
         )
-        for attribute in ("unconfined\n", OSError(errno.EACCES, "Permission denied")):
+        for attribute in (
+            "unconfined\n",
+            OSError(errno.EACCES, "Permission denied"),
+            OSError(errno.ENOSYS, "Function not implemented"),
+        ):
             Unlabelled.attribute = attribute
             self.assertEqual(
                 self.connection(Unlabelled("x86_64"), _31=b"label").securityLabel,

@@ -41,7 +41,8 @@ EXPLAINED = (
         "policy",
         "@dataclass(frozen=True, slots=True)",
         "ReplaceTrueWithFalse",
-        "memory: slots alone; a test holds that a decision is frozen",
+        "memory alone, and that a policy's own note of a user is frozen, which"
+        " nobody else sees; a test holds that a decision is",
     ),
     Explained(
         "policy",
@@ -61,5 +62,41 @@ EXPLAINED = (
         "type(self) is type(other)",
         "ReplaceComparisonOperator_Is_Eq",
         "same: classes are equal where they are the same",
+    ),
+    Explained(
+        "kernels/linux",
+        "= 256",
+        "NumberReplacer",
+        "memory: one answer more or less is kept",
+    ),
+    Explained(
+        "kernels/linux",
+        "len(self._kept) >= KEPT",
+        "ReplaceComparisonOperator_GtE_(Eq|Is)",
+        "same: there are never more, and CPython has each small int once",
+    ),
+    Explained(
+        "kernels/linux",
+        "len(data) != UCRED_SIZE",
+        "ReplaceComparisonOperator_NotEq_IsNot",
+        "same: CPython has each small int once",
+    ),
+    Explained(
+        "kernels/linux",
+        "if uid == NO_ID or gid == NO_ID:",
+        "ReplaceComparisonOperator_Eq_GtE",
+        "same: a u32 is no greater",
+    ),
+    Explained(
+        "kernels/linux",
+        "self._kept.get((ancillary[0], capture))",
+        "NumberReplacer",
+        "same: there is one, the first and the last",
+    ),
+    Explained(
+        "kernels/linux",
+        "if pid == uid == gid == 0:",
+        "ReplaceComparisonOperator_Eq_LtE",
+        "same: a u32 is no less",
     ),
 )
