@@ -75,7 +75,7 @@ class RecordingParser:
 
     prefix = "record"
 
-    def parseStreamServer(self, reactor, *args, **kwargs):
+    def parseStreamServer(self, reactor, /, *args, **kwargs):
         return args, kwargs
 
 
@@ -83,6 +83,18 @@ class StringTests(SynchronousTestCase):
     """
     Tests for what C{peercred:} makes of a description.
     """
+
+    def test_anyKeyword(self) -> None:
+        """
+        A keyword that the parser's arguments are called by is one for what is
+        described, as any other is.
+        """
+        self.patch(endpoints, "getPlugins", lambda interface: [RecordingParser()])
+        for name in ("self", "reactor"):
+            endpoint = PeerCredentialsServerParser().parseStreamServer(
+                MemoryReactor(), "record", **{name: "a"}
+            )
+            self.assertEqual(endpoint.wrappedEndpoint, ((), {name: "a"}))
 
     def test_interfaces(self) -> None:
         """

@@ -186,7 +186,7 @@ class PeerCredentialsServerParser:
     prefix = "peercred"
 
     def parseStreamServer(
-        self, reactor: Any, *args: Any, **kwargs: Any
+        self, reactor: Any, /, *args: Any, **kwargs: Any
     ) -> PeerCredentialsServerEndpoint:
         """
         @raise ValueError: something in the description makes no sense.
@@ -215,7 +215,7 @@ class PeerCredentialsClientParser:
     prefix = "peercred"
 
     def parseStreamClient(
-        self, reactor: Any, *args: Any, **kwargs: Any
+        self, reactor: Any, /, *args: Any, **kwargs: Any
     ) -> PeerCredentialsClientEndpoint:
         """
         @raise ValueError: something in the description makes no sense.
