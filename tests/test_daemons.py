@@ -102,9 +102,18 @@ class DaemonTests(CommandTestCase):
         Run a server, and wait until it listens.
         """
         server = subprocess.Popen(command, **self.asUser(user))
-        self.addCleanup(server.wait)
-        # To PostgreSQL SIGTERM means to wait for its clients.
-        self.addCleanup(server.send_signal, signal.SIGINT)
+
+        def stop() -> None:
+            # To PostgreSQL SIGTERM means to wait for its clients.
+            server.send_signal(signal.SIGINT)
+            try:
+                server.wait(10)
+            except subprocess.TimeoutExpired:
+                # A background job of a shell is started with SIGINT ignored.
+                server.kill()
+                server.wait()
+
+        self.addCleanup(stop)
 
         def listens() -> bool:
             self.assertIsNone(server.poll(), f"{command[0]} has ended")
