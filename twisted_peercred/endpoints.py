@@ -185,7 +185,7 @@ class PeerCredentialsServerParser:
 
     prefix = "peercred"
 
-    def parseStreamServer(
+    def parseStreamServer(  # type: ignore[override]
         self, reactor: Any, /, *args: Any, **kwargs: Any
     ) -> PeerCredentialsServerEndpoint:
         """
@@ -214,7 +214,7 @@ class PeerCredentialsClientParser:
 
     prefix = "peercred"
 
-    def parseStreamClient(
+    def parseStreamClient(  # type: ignore[override]
         self, reactor: Any, /, *args: Any, **kwargs: Any
     ) -> PeerCredentialsClientEndpoint:
         """
