@@ -96,7 +96,7 @@ def checkPlace(problem: PolicyError, text: str) -> None:
 def policy(data: bytes) -> None:
     """
     Text is a L{PolicyError} in a place of it, or a policy that means what an
-    independent reader takes it to mean for each of 135 identities; printed and
+    independent reader takes it to mean for each of 90 identities; printed and
     parsed again it is the same.
     """
     text = data.decode("utf-8", "surrogateescape")
