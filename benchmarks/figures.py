@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from statistics import median, quantiles
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,22 @@ class Figure:
             "comparedWith": None if self.base is None else self.base.variant,
             "samples": self.samples,
         }
+
+    @classmethod
+    def ofDicts(cls, facts: list[dict[str, Any]]) -> list[Figure]:
+        """
+        Figures again, of what L{asDict} made of them.
+        """
+        names = ("work", "loop", "variant", "unit")
+        figures = {
+            (each["work"], each["loop"], each["variant"]): cls(
+                *(each[name] for name in names), samples=each["samples"]
+            )
+            for each in facts
+        }
+        for each, figure in zip(facts, figures.values(), strict=True):
+            figure.base = figures.get((figure.work, figure.loop, each["comparedWith"]))
+        return list(figures.values())
 
 
 @dataclass(frozen=True)

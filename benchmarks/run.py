@@ -21,6 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from experiments import BUDGET, WORKS, available, crowd, memory
+from figures import Figure
 from measuring import IDLE, LOOPS, Bench
 from processes import CountedServer, compileServer, raiseDescriptorLimit
 from tables import asRST, asText, budgetRows, rowsOf, wrapperRows
@@ -42,6 +43,13 @@ def where() -> str:
         f"{platform.system()} {platform.release()} {platform.machine()},"
         f" {os.cpu_count()} CPUs, Python {platform.python_version()}, {versions}"
     )
+
+
+def title(name: str) -> str:
+    """
+    Of a work's table.
+    """
+    return f"{name}: {(WORKS[name].__doc__ or '').strip()}"
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -82,6 +90,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         action="store_true",
         help="count instructions of user space (valgrind) instead of CPU time",
     )
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        metavar="FILE",
+        help="show the figures of an earlier run too, of other works or loops",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write figures to it")
     parser.add_argument("--rst", type=Path, metavar="FILE", help="write tables to it")
     return parser.parse_args(arguments)
@@ -98,7 +112,9 @@ def main(arguments: list[str]) -> None:
         )
     idle = min(IDLE, raiseDescriptorLimit() - SPARE)
     loops = tuple(options.reactor)
-    figures, tables = [], []
+    figures: list[Figure] = []
+    if options.beside:
+        figures = Figure.ofDicts(json.loads(options.beside.read_text())["figures"])
     with tempfile.TemporaryDirectory(prefix="bench") as name:
         directory = Path(name)
         compileServer(directory)
@@ -121,17 +137,21 @@ def main(arguments: list[str]) -> None:
                 continue
             found = work(bench)
             figures += found
-            tables.append((f"{name}: {(work.__doc__ or '').strip()}", rowsOf(found)))
-            print(asText(*tables[-1]), flush=True)
+            print(asText(title(name), rowsOf(found)), flush=True)
     summary = [
         ("The budget", budgetRows(BUDGET, figures)),
         ("What is written today, and this", wrapperRows(figures)),
     ]
-    for title, rows in summary:
-        print(asText(title, rows))
+    for heading, rows in summary:
+        print(asText(heading, rows))
     print(where())
     if options.rst:
-        text = "\n".join(asRST(title, rows) for title, rows in summary + tables)
+        tables = [
+            (title(name), rowsOf(measured))
+            for name in WORKS
+            if (measured := [each for each in figures if each.work == name])
+        ]
+        text = "\n".join(asRST(heading, rows) for heading, rows in summary + tables)
         options.rst.write_text(f"Measured on {where()}.\n\n{text}")
     if options.json:
         facts = {"where": where(), "figures": [each.asDict() for each in figures]}

@@ -58,3 +58,32 @@ class RunTests(TestCase):
         tables = (directory / "tables.rst").read_text()
         self.assertEqual(tables.count(".. list-table::"), 4)
         self.assertIn(os.uname().release, tables)
+
+    def test_beside(self) -> None:
+        """
+        The figures of an earlier run are shown beside those of this one, with
+        what they were compared with.
+        """
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        figures = directory / "figures.json"
+        tables = directory / "tables.rst"
+        for reactor, *beside in (("epoll",), ("asyncio", "--beside", figures)):
+            done = subprocess.run(
+                [
+                    *(sys.executable, RUN, "--quick", "--reactor", reactor),
+                    *("--only", "echo", "--json", figures, "--rst", tables, *beside),
+                ],
+                env=environment(),
+                capture_output=True,
+                text=True,
+            )
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+        facts = json.loads(figures.read_text())["figures"]
+        compared = {
+            (each["loop"], each["variant"]): each["comparedWith"] for each in facts
+        }
+        for loop in ("epoll", "asyncio"):
+            self.assertIsNone(compared[loop, "stock"])
+            self.assertEqual(compared[loop, "CONNECT"], "stock")
+        self.assertIn("     - epoll\n     - asyncio\n", tables.read_text())
