@@ -114,11 +114,11 @@ class OptionTests(SynchronousTestCase):
         """
         Each architecture has the numbers of its own header.
         """
-        self.assertEqual(optionsOf("x86_64")[:4], (16, 17, 31, 59))
+        self.assertEqual(optionsOf("x86_64"), (16, 17, 31, 59, 83))
         self.assertEqual(optionsOf("aarch64"), optionsOf("x86_64"))
-        self.assertEqual(optionsOf("mips64")[:4], (17, 18, 30, 59))
-        self.assertEqual(optionsOf("ppc64le")[:4], (20, 21, 31, 59))
-        self.assertEqual(optionsOf("sparc64")[:4], (2, 0x40, 0x1E, 0x3D))
+        self.assertEqual(optionsOf("mips64"), (17, 18, 30, 59, 83))
+        self.assertEqual(optionsOf("ppc64le"), (20, 21, 31, 59, 83))
+        self.assertEqual(optionsOf("sparc64"), (2, 0x40, 0x1E, 0x3D, 0x5C))
 
     def test_neverGuessed(self) -> None:
         """
@@ -218,6 +218,28 @@ class LinuxTests(SynchronousTestCase):
         for pid in range(1, 2 * linux.KEPT):
             self.assertEqual(self.connection(cred=ucred(pid, 1000, 100)).pid, pid)
             self.assertLessEqual(len(self.kernel._kept), linux.KEPT)
+
+    def test_keptUntilFull(self) -> None:
+        """
+        So many are kept, and none is forgotten before there are more; of a peer
+        in more groups than L{linux.KEPT_GROUPS} none at all.
+        """
+        first = self.connection(cred=ucred(1, 1000, 100))
+        for pid in range(2, linux.KEPT + 1):
+            self.connection(cred=ucred(pid, 1000, 100))
+        self.assertEqual(len(self.kernel._kept), linux.KEPT)
+        self.assertIs(self.connection(cred=ucred(1, 1000, 100)), first)
+        self.connection(cred=ucred(0, 1000, 100))
+        self.assertEqual(len(self.kernel._kept), 1)
+        # The primary group is one more.
+        for count, kept in (
+            (linux.KEPT_GROUPS - 1, True),
+            (linux.KEPT_GROUPS, False),
+        ):
+            groups = struct.pack(f"{count}I", *range(1000, 1000 + count))
+            again = [self.connection(_59=groups) for _ in range(2)]
+            self.assertEqual(len(again[0].groups), count + 1)
+            self.assertIs(again[0] is again[1], kept, count)
 
     def test_keptMessages(self) -> None:
         """
@@ -508,6 +530,14 @@ class LinuxTests(SynchronousTestCase):
             self.peek(credentialsMessage(b"x", ucred(0, 0, 0)))
         self.assertIn("Capture.CONNECT", str(raised.exception))
 
+    def test_notAllZeros(self) -> None:
+        """
+        With one number that is none, they are somebody's.
+        """
+        for numbers in ((5, 0, 0), (0, 1000, 0), (0, 0, 100)):
+            known = self.peek(credentialsMessage(b"x", ucred(*numbers))).credentials
+            self.assertEqual((known.pid or 0, known.uid, known.gid), numbers)
+
     def test_messageFromOtherPIDNamespace(self) -> None:
         """
         pid 0 with another uid is a peer whose pid is not known (THREATS K8).
@@ -612,11 +642,14 @@ class LinuxTests(SynchronousTestCase):
         K4).
         """
         before = openDescriptors()
-        rights = (socket.SOL_SOCKET, 1, self.openPipes(3))
-        self.assertRaises(
-            CredentialsTruncated, self.receive, [rights], True, socket.MSG_CTRUNC
-        )
+        other = socket.MSG_CMSG_CLOEXEC
+        for flags in (socket.MSG_CTRUNC, socket.MSG_CTRUNC | other):
+            rights = (socket.SOL_SOCKET, 1, self.openPipes(3))
+            self.assertRaises(CredentialsTruncated, self.receive, [rights], True, flags)
         self.assertEqual(openDescriptors(), before)
+        # Other flags say nothing of the kind.
+        stamp = (socket.SOL_SOCKET, linux.SCM_CREDENTIALS, ucred(7, 1000, 100))
+        self.assertEqual(self.receive([stamp], True, other).data, b"x")
 
     def test_closedOnError(self) -> None:
         """
