@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from unittest import skipIf
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.internet import endpoints, reactor
 from twisted.internet.defer import Deferred
@@ -119,6 +119,7 @@ class StringTests(SynchronousTestCase):
             f"{vars(alone)} != {vars(wrapped.wrappedEndpoint)}",
         )
 
+    @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(
         texts,
         st.integers(0, 0o7777),
@@ -142,6 +143,7 @@ class StringTests(SynchronousTestCase):
         # As a keyword Twisted takes a path with = as it is.
         self.roundTrip(":".join(["unix", f"address={quoted}", *words]))
 
+    @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(
         st.lists(texts.filter(bool), max_size=4),
         st.dictionaries(
@@ -318,6 +320,7 @@ class ClientStringTests(SynchronousTestCase):
         self.assertIsInstance(endpoint, PeerCredentialsClientEndpoint)
         verifyObject(IStreamClientEndpoint, endpoint)
 
+    @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(texts, st.booleans(), st.none() | st.integers(0, 99), st.booleans())
     def test_unix(self, path, keyword, timeout, lock) -> None:
         """

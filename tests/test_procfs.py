@@ -2,7 +2,7 @@
 Tests for L{twisted_peercred.kernels.procfs}.
 """
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -46,6 +46,7 @@ class ProcFSTests(SynchronousTestCase):
         ):
             self.assertEqual(procfs.decodeCommandLine(data), words)
 
+    @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(st.binary(max_size=16).filter(lambda name: b"\0" not in name))
     def test_stat(self, name: bytes) -> None:
         """

@@ -4,7 +4,7 @@ Tests for L{twisted_peercred.commands.telnet}.
 
 import itertools
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -94,6 +94,7 @@ class TelnetTests(SynchronousTestCase):
             telnet.resized(), bytes([IAC, SB, NAWS, 0, 255, 255, 0, 24, IAC, SE])
         )
 
+    @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(st.binary(max_size=40), st.lists(st.integers(0, 40), max_size=8))
     def test_pieces(self, data, cuts) -> None:
         """
