@@ -7,6 +7,7 @@ anew: two processes of one program never cost quite the same.
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -48,6 +49,7 @@ class Bench:
     @ivar rounds: rounds of each generation.
     @ivar scale: how much of a work's count is done in a measurement.
     @ivar idle: the largest number of idle connections.
+    @ivar cpu: where servers run; the client's, unless that is another one.
     """
 
     directory: Path
@@ -57,6 +59,7 @@ class Bench:
     scale: float = 1.0
     idle: int = IDLE
     server: type[Server] = Server
+    cpu: int = 0
 
     @property
     def unit(self) -> str:
@@ -73,6 +76,7 @@ class Bench:
         server = self.server(
             subject.variant, subject.loop, self.directory, subject.idle
         )
+        os.sched_setaffinity(server.pid, {self.cpu})
         try:
             yield server
         finally:

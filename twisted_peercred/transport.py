@@ -84,8 +84,8 @@ class CredentialedServer(unix.Server):
         peer could connect.
     @ivar stamped: whether the kernel was asked to stamp its messages by then.
     @ivar wantsDescriptors: whether the kernel lets descriptors through to it.
-    @ivar stopped: of a stamped connection, whether its protocol has ever wanted
-        to read no more.
+    @ivar stopped: of a stamped connection, whether it was ever told to read no
+        more.
     @ivar policy: what another writer is asked of; L{None} admits it.
     @ivar clock: tells the time for C{timeout}; set beside C{policy}.
     @ivar timeout: seconds that the policy may take.
@@ -284,15 +284,11 @@ def _readAttributed(transport: CredentialedServer) -> ReadResult:
         return main.CONNECTION_LOST
     except PeerCredentialsError as problem:
         return _refuse(transport, problem)
-    old, new = transport.peerCredentials, message.credentials
-    if (
-        new is old
-        and new is not None
-        and not message.descriptors
-        and message.process is None
-    ):
+    data, new, descriptors, process = message
+    old = transport.peerCredentials
+    if new is old and new is not None and not descriptors and process is None:
         # As it mostly is.
-        transport.protocol.dataReceived(message.data)
+        transport.protocol.dataReceived(data)
         return None
     # Another process may have the number, and the user, of the one before.
     another = isAnother(transport, message.process)
