@@ -15,6 +15,7 @@ from twisted_peercred.kernels import thisKernel
 from twisted_peercred.kernels.linux import optionsOf
 from twisted_peercred.listening import StampedServer
 
+from .faults import ERRORS, Fault, FaultySocket
 from .support import (
     LiveTestCase,
     Receiving,
@@ -23,15 +24,6 @@ from .support import (
     openDescriptors,
 )
 
-#: getsockopt(2), setsockopt(2), recvmsg(2) and recv(2), and what a seccomp
-#: filter may answer.
-ERRORS = (
-    *(errno.EACCES, errno.EAGAIN, errno.EBADF, errno.ECONNREFUSED, errno.ECONNRESET),
-    *(errno.EDOM, errno.EFAULT, errno.EINTR, errno.EINVAL, errno.EIO, errno.EISCONN),
-    *(errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENODATA, errno.ENOMEM),
-    *(errno.ENOPROTOOPT, errno.ENOSYS, errno.ENOTCONN, errno.ENOTSOCK, errno.EPERM),
-    *(errno.EOPNOTSUPP, errno.EPIPE, errno.ERANGE, errno.ESRCH, errno.ETIMEDOUT),
-)
 #: accept(2).
 ACCEPT_ERRORS = (
     *(errno.EAGAIN, errno.ECONNABORTED, errno.EMFILE, errno.ENFILE, errno.ENOBUFS),
@@ -43,51 +35,6 @@ OPTIONS = optionsOf(os.uname().machine)
 #: Without these an identity has a field less, or a precaution is missing that
 #: another one stands in for.
 OPTIONAL = {OPTIONS.peerGroups, OPTIONS.peerSec, OPTIONS.passRights}
-
-
-class Fault:
-    """
-    One error at one of the calls that are counted.
-
-    @ivar call: the name of the call that failed, once it has.
-    @ivar option: the socket option that it was about.
-    """
-
-    def __init__(self, count: int, number: int) -> None:
-        self.count = count
-        self.number = number
-        self.call = None
-        self.option = None
-
-    def pass_(self, call, *arguments) -> None:
-        self.count -= 1
-        if self.count == 0:
-            self.call = call
-            self.option = arguments[1] if "sockopt" in call else None
-            raise OSError(self.number, os.strerror(self.number))
-
-
-class FaultySocket:
-    """
-    A socket whose calls may fail.
-    """
-
-    COUNTED = ("getsockopt", "setsockopt", "recvmsg", "recv", "accept")
-
-    def __init__(self, sock, fault: Fault) -> None:
-        self._sock = sock
-        self._fault = fault
-
-    def __getattr__(self, name):
-        real = getattr(self._sock, name)
-        if name not in self.COUNTED:
-            return real
-
-        def call(*arguments):
-            self._fault.pass_(name, *arguments)
-            return real(*arguments)
-
-        return call
 
 
 class FaultyKernel:

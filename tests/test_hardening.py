@@ -15,7 +15,7 @@ from pathlib import Path
 from unittest import skipIf
 
 from twisted.internet.threads import deferToThread
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from twisted_peercred import Capture
 
@@ -34,8 +34,10 @@ needsFilter = needsSystemd or (
 )
 PROBE = """
 import os, sys
-os.execv(sys.executable, [sys.executable, "-c", "import twisted_peercred, tests"])
+imports = "import twisted_peercred, twisted.plugins, tests, twisted.internet.endpoints"
+os.execv(sys.executable, [sys.executable, "-S", "-c", imports])
 """
+READ_ONLY = 'mount -o remount,bind,ro / && exec "$@"'
 #: A user that nobody is, as DynamicUser= makes one.
 STRANGER = 61184
 
@@ -116,6 +118,34 @@ class UnitTests(SynchronousTestCase):
         self.assertEqual(done.returncode, 0, done.stdout[-500:] + done.stderr)
 
 
+def drop(user: int) -> list[str]:
+    """
+    A command that another one is run by: as a user, without a capability.
+    """
+    return [
+        *("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"),
+        *(f"--reuid={user}", f"--regid={user}", "--clear-groups"),
+    ]
+
+
+def interpreterFor(user: int) -> str | None:
+    """
+    A Python that a user may start, with all that the service is made of and
+    nothing that another one has installed.
+    """
+    for python in (sys.executable, "/usr/bin/python3"):
+        # Twice: the first is found before setpriv gives up its capabilities.
+        done = subprocess.run(
+            [*drop(user), python, "-S", "-c", PROBE],
+            env=environment(PYTHONDONTWRITEBYTECODE="1"),
+            cwd="/",
+            stderr=subprocess.DEVNULL,
+        )
+        if not done.returncode:
+            return python
+    return None
+
+
 @skipIf(needsRoot, needsRoot)
 @skipIf(needsFilter, needsFilter)
 class ServiceTests(LiveTestCase):
@@ -124,46 +154,37 @@ class ServiceTests(LiveTestCase):
     namespaces of its own and on a file system that it cannot write to.
     """
 
-    def start(self, *arguments: str, without: str = "") -> subprocess.Popen:
+    def start(self, user: int, *arguments: str, without: str = "") -> subprocess.Popen:
         """
         The service, as the unit starts it.
 
         @param without: a system call that it is refused beside.
         """
+        python = interpreterFor(user)
+        if python is None:
+            raise SkipTest(f"no user but root may read {sys.executable}")
         self.address = os.path.join(self.directory, "sock")
-        listening = socket.socket(socket.AF_UNIX)
-        self.addCleanup(listening.close)
-        listening.bind(self.address)
-        os.chmod(self.address, 0o666)
-        listening.listen(50)
-        _, *options = shlex.split(settings("ExecStart")[0])
-        twistd = "from twisted.scripts.twistd import run; run()"
-        sandbox = ["-m", "tests.sandbox", ",".join(allowedCalls() - {without})]
-        drop = [
-            *("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"),
-            *(f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups"),
-        ]
-        # Twice: the first is found before setpriv gives up its capabilities.
-        probe = [*drop, sys.executable, "-c", PROBE]
-        here = environment(PYTHONDONTWRITEBYTECODE="1")
-        if subprocess.run(probe, env=here, stderr=subprocess.DEVNULL).returncode:
-            # Not everybody may read where it is installed: root without a
-            # capability then.
-            del drop[4:]
-        mount = 'mount -o remount,bind,ro / && exec "$@"'
-        service = subprocess.Popen(
-            [
-                *("unshare", "--mount", "--net", "sh", "-c", mount, "sh", *drop),
-                *(sys.executable, *sandbox, str(listening.fileno())),
-                *(sys.executable, "-c", twistd, *options, *arguments),
-            ],
-            env=here,
-            cwd="/",
-            pass_fds=[listening.fileno()],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(self.address)
+            os.chmod(self.address, 0o666)
+            listening.listen(50)
+            _, *options = shlex.split(settings("ExecStart")[0])
+            allowed = ",".join(allowedCalls() - {without})
+            twistd = "from twisted.scripts.twistd import run; run()"
+            service = subprocess.Popen(
+                [
+                    *("unshare", "--mount", "--net", "sh", "-c", READ_ONLY, "sh"),
+                    *(*drop(user), python, "-S", "-m", "tests.sandbox", allowed),
+                    *(str(listening.fileno()), python, "-S", "-c", twistd),
+                    *(*options, *arguments),
+                ],
+                env=environment(PYTHONDONTWRITEBYTECODE="1"),
+                cwd="/",
+                pass_fds=[listening.fileno()],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
 
         def stop() -> None:
             service.kill()
@@ -173,13 +194,27 @@ class ServiceTests(LiveTestCase):
         self.addCleanup(stop)
         return service
 
-    async def test_identities(self) -> None:
+    def checkConfined(self, service: subprocess.Popen, user: int) -> None:
+        """
+        The kernel says of a process what the unit asks for (proc_pid_status(5)).
+        """
+        lines = Path(f"/proc/{service.pid}/status").read_text().splitlines()
+        status = dict(line.split(":", 1) for line in lines)
+        self.assertEqual(status["Seccomp"].strip(), "2")
+        self.assertEqual(status["NoNewPrivs"].strip(), "1")
+        self.assertEqual(set(status["Uid"].split()), {str(user)})
+        for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+            self.assertEqual(int(status[name], 16), 0, name)
+
+    async def identify(self, user: int) -> None:
         """
         Who connects is known, by number, in every capture, with its groups at
         connect-time, and judged by the rules.
         """
         for capture in Capture:
-            self.start(f"--capture={capture.value}", "--rules=!uid/2002,any")
+            service = self.start(
+                user, f"--capture={capture.value}", "--rules=!uid/2002,any"
+            )
             for uid in (0, 2001, 2002):
                 said = await runClient(
                     self.address,
@@ -195,19 +230,33 @@ class ServiceTests(LiveTestCase):
                 if uid == 2002:
                     self.assertNotIn("uid", said)
                     continue
+                self.checkConfined(service, user)
                 greeting = json.loads(said.splitlines()[0])
                 self.assertEqual((greeting["uid"], greeting["gid"]), (uid, uid))
                 if capture is Capture.CONNECT:
                     self.assertEqual(greeting["groups"], sorted({7, uid}))
             os.unlink(self.address)
 
+    async def test_stranger(self) -> None:
+        """
+        A service knows who connects, as a user that nobody is.
+        """
+        await self.identify(STRANGER)
+
+    async def test_withoutCapabilities(self) -> None:
+        """
+        So does one of root's, who may read Python wherever it is.
+        """
+        await self.identify(0)
+
     async def test_filtered(self) -> None:
         """
         Where the filter keeps it from asking the kernel, the service does not
         start, and says why in a line.
         """
-        service = self.start(without="getsockopt")
-        said, _ = await deferToThread(service.communicate)
+        service = self.start(0, without="getsockopt")
+        said, _ = await deferToThread(service.communicate, timeout=60)
         self.assertEqual(service.returncode, 1, said)
-        self.assertIn("seccomp", said)
+        (line,) = [each for each in said.splitlines() if each.startswith("peercred")]
+        self.assertIn("seccomp", line)
         self.assertNotIn("Traceback", said)

@@ -2,8 +2,6 @@
 Tests for L{twisted_peercred.policy} and L{twisted_peercred.rules}.
 """
 
-import fnmatch
-import itertools
 import os
 import time
 from unittest import skipIf
@@ -25,23 +23,8 @@ from twisted_peercred import (
 from twisted_peercred.policy import DatabasePolicy, Decision, _LookedUp
 from twisted_peercred.rules import GREATEST_ID
 
+from .reader import GROUPS, USERS, Names, verdict, world
 from .support import needsLongRun
-
-
-class Names:
-    """
-    A name service of the tests' own.
-    """
-
-    users = {"alice": 1, "0": 4, "svc-a$": 2, "bob@example.org": 3, "_x.y": 0}
-    groups = {"staff": 1, "0": 4, "wheel": 0}
-
-    def userID(self, name: str) -> int | None:
-        return self.users.get(name)
-
-    def groupID(self, name: str) -> int | None:
-        return self.groups.get(name)
-
 
 NAMES = Names()
 
@@ -233,21 +216,11 @@ class GrammarTests(SynchronousTestCase):
                 self.assertRaises(PolicyError, policy, word + character)
 
 
-#: Small enough that every identity in it can be tried.
-WORLD = [
-    PeerCredentials(
-        uid=uid,
-        gid=gid,
-        groups=None if groups is None else tuple(sorted({gid, *groups})),
-        securityLabel=label,
-    )
-    for uid, gid, groups, label in itertools.product(
-        (0, 1, 2, 3, GREATEST_ID),
-        (0, 1, 2, GREATEST_ID),
-        (None, (), (1,), (2, 3)),
-        (None, b"a", b"ab:c"),
-    )
-]
+WORLD = world(
+    (0, 1, 2, 3, GREATEST_ID),
+    (0, 1, 2, GREATEST_ID),
+    (None, (), (1,), (2, 3)),
+)
 
 numbers = st.sampled_from([0, 1, 2, 3, GREATEST_ID])
 ranges = st.builds(
@@ -261,8 +234,8 @@ conditions = st.one_of(
     st.sampled_from(["any", "root", "self"]),
     st.builds("uid/{}".format, numbers | ranges),
     st.builds("gid/{}".format, numbers | ranges),
-    st.builds("user/{}".format, st.sampled_from(sorted(Names.users))),
-    st.builds("group/{}".format, st.sampled_from(sorted(Names.groups))),
+    st.builds("user/{}".format, st.sampled_from(sorted(USERS))),
+    st.builds("group/{}".format, st.sampled_from(sorted(GROUPS))),
     st.builds("label/{}".format, st.sampled_from(["a", "a*", "*c", "??", "[b-z]*"])),
 )
 rules = st.builds(
@@ -273,40 +246,11 @@ rules = st.builds(
 policies = st.builds(",".join, st.lists(rules, min_size=1, max_size=8))
 
 
-def truth(condition: str, peer: PeerCredentials) -> bool | None:
-    """
-    A condition, as the design has it.
-    """
-    word, _, value = condition.partition("/")
-    if word in ("any", "root", "self"):
-        return {"any": True, "root": peer.uid == 0, "self": peer.uid == os.geteuid()}[
-            word
-        ]
-    if word == "label":
-        label = peer.securityLabel
-        return None if label is None else fnmatch.fnmatchcase(label.decode(), value)
-    if word in ("user", "group"):
-        value = str((Names.users if word == "user" else Names.groups)[value])
-    low, _, high = value.partition("-")
-    wanted = range(int(low), int(high or low) + 1)
-    if word in ("uid", "user"):
-        return peer.uid in wanted
-    if peer.gid in wanted or any(each in wanted for each in peer.groups or ()):
-        return True
-    return None if peer.groups is None else False
-
-
 def reference(text: str, peer: PeerCredentials) -> Decision:
     """
-    A policy, as the design has it: first match wins, no match refuses, unknown
-    fails an admitting rule and fulfils a refusing one.
+    What the independent reader says.
     """
-    for rule in text.split(","):
-        truths = [truth(each, peer) for each in rule.lstrip("!").split("+")]
-        outcome = False if False in truths else None if None in truths else True
-        if outcome or (outcome is None and rule.startswith("!")):
-            return Decision(not rule.startswith("!"), rule)
-    return Decision(False, None)
+    return Decision(*verdict(text, peer))
 
 
 class DecisionTests(SynchronousTestCase):

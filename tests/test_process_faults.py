@@ -20,6 +20,7 @@ from twisted_peercred.kernels import closeAll, pidfd
 from twisted_peercred.kernels.stamping import StampingLinux
 from twisted_peercred.process import IPeerProcess
 
+from .faults import ERRORS, Fault, Faulty, FaultySocket
 from .support import (
     LiveTestCase,
     Receiving,
@@ -28,31 +29,8 @@ from .support import (
     needsProcessHandles,
     openDescriptors,
 )
-from .test_faults import ERRORS, Fault, FaultySocket
 
 MESSAGES = (Capture.FIRST_MESSAGE, Capture.EVERY_MESSAGE)
-
-
-class Faulty:
-    """
-    A module or an object some of whose calls may fail.
-    """
-
-    def __init__(self, real, fault, *counted) -> None:
-        self._real = real
-        self._fault = fault
-        self._counted = counted
-
-    def __getattr__(self, name):
-        real = getattr(self._real, name)
-        if name not in self._counted:
-            return real
-
-        def call(*arguments):
-            self._fault.pass_(name, *arguments)
-            return real(*arguments)
-
-        return call
 
 
 @skipIf(needsProcessHandles, needsProcessHandles)

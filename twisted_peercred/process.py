@@ -198,9 +198,10 @@ class PeerProcess:
         and the thread still has its descriptor.
         """
         pool = self._reactor.getThreadPool()
-        self._users += 1
         answer: Deferred[_T] = Deferred()
+        # Which raises, where there can be no more threads.
         asked = deferToThreadPool(self._reactor, pool, ask)
+        self._users += 1
 
         def done(result: _T | Failure) -> _T | Failure:
             self._done()

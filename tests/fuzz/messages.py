@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from twisted_peercred import (
@@ -142,6 +143,27 @@ def handedOn(message: Message) -> list[int]:
     ]
 
 
+def messages(
+    choices: Choices, kinds: tuple[tuple[int, int], ...], calls: int
+) -> Iterator[tuple[bool, Capture | None, int, int, bytes, Controls]]:
+    """
+    Up to 8 messages that a kernel is given, one after the other: whether
+    descriptors are wanted of it, the capture, which of so many calls takes it,
+    its flags, bytes and control messages.
+    """
+    for _ in range(8):
+        if not choices:
+            break
+        yield (
+            bool(choices.below(2)),
+            choices.one(CAPTURES),
+            choices.below(calls),
+            choices.one(FLAGS),
+            choices.sized(3),
+            Controls(choices, kinds),
+        )
+
+
 def linuxMessages(data: bytes) -> None:
     """
     On Linux each message, looked at or taken, stream or datagram, is a
@@ -157,15 +179,8 @@ def linuxMessages(data: bytes) -> None:
         (solSocket, linux.SCM_CREDENTIALS),
         (solSocket, linux.SCM_PIDFD),
     )
-    for _ in range(8):
-        if not choices:
-            break
-        wanted = bool(choices.below(2))
-        capture = choices.one(CAPTURES)
-        call = choices.below(3)
-        flags = choices.one(FLAGS)
-        content = choices.sized(3)
-        controls = Controls(choices, kinds)
+    for given in messages(choices, kinds, 3):
+        wanted, capture, call, flags, content, controls = given
         sock.message = (content, list(controls.all), flags, None)
         writer: object = None
         kept: list[int] = []
@@ -225,15 +240,8 @@ def bsdMessages(data: bytes) -> None:
         (kernel.solSocket, kernel.scmRights),
         (kernel.solSocket, kernel.scmCredentials),
     )
-    for _ in range(8):
-        if not choices:
-            break
-        wanted = bool(choices.below(2))
-        capture = choices.one(CAPTURES)
-        looks = choices.below(2)
-        flags = choices.one(FLAGS)
-        content = choices.sized(3)
-        controls = Controls(choices, kinds)
+    for given in messages(choices, kinds, 2):
+        wanted, capture, looks, flags, content, controls = given
         sock.message = (content, list(controls.all), flags, None)
         kept: list[int] = []
         try:

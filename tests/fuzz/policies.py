@@ -4,9 +4,6 @@ Policies and maps: text of rules.
 
 from __future__ import annotations
 
-import fnmatch
-import itertools
-import os
 import re
 from unittest.mock import patch
 
@@ -15,71 +12,13 @@ from twisted.internet.defer import Deferred
 from twisted_peercred import PeerCredentials, Policy, PolicyError, checkers, names
 from twisted_peercred.rules import GREATEST_ID
 
-USERS = {"alice": 1, "0": 4, "svc-a$": 2, "bob@example.org": 3, "_x.y": 0}
-GROUPS = {"staff": 1, "0": 4, "wheel": 0}
-WORLD = [
-    PeerCredentials(
-        uid=uid,
-        gid=gid,
-        groups=None if groups is None else tuple(sorted({gid, *groups})),
-        securityLabel=label,
-    )
-    for uid, gid, groups, label in itertools.product(
-        (0, 1, 2, 1000, GREATEST_ID),
-        (0, 1, GREATEST_ID),
-        (None, (), (2, 3)),
-        (None, b"a", b"ab:c"),
-    )
-]
+from ..reader import Names, verdict, world
 
-
-class Names:
-    """
-    A name service.
-    """
-
-    def userID(self, name: str) -> int | None:
-        return USERS.get(name)
-
-    def groupID(self, name: str) -> int | None:
-        return GROUPS.get(name)
-
-
-def truth(condition: str, peer: PeerCredentials) -> bool | None:
-    """
-    A condition, as the documentation has it.
-    """
-    word, _, value = condition.partition("/")
-    if word in ("any", "root", "self"):
-        return word == "any" or peer.uid == (0 if word == "root" else os.geteuid())
-    if word == "label":
-        label = peer.securityLabel
-        return None if label is None else fnmatch.fnmatchcase(label.decode(), value)
-    if word in ("user", "group"):
-        value = str((USERS if word == "user" else GROUPS)[value])
-    low, _, high = value.partition("-")
-    wanted = range(int(low), int(high or low) + 1)
-    if word in ("uid", "user"):
-        return peer.uid in wanted
-    if peer.gid in wanted or any(each in wanted for each in peer.groups or ()):
-        return True
-    return None if peer.groups is None else False
-
-
-def verdict(text: str, peer: PeerCredentials) -> tuple[bool, str | None]:
-    """
-    What a policy is to decide, and by which rule: first match wins, no match
-    refuses, unknown refuses.
-    """
-    lines = [line.partition("#")[0] for line in text.split("\n")]
-    for rule in ",".join(line for line in lines if line.strip(" \t\r")).split(","):
-        rule = rule.strip(" \t\r")
-        refuses = rule.startswith("!")
-        truths = [truth(each, peer) for each in rule[refuses:].split("+")]
-        outcome = False if False in truths else None if None in truths else True
-        if outcome or (outcome is None and refuses):
-            return not refuses, rule
-    return False, None
+WORLD = world(
+    (0, 1, 2, 1000, GREATEST_ID),
+    (0, 1, GREATEST_ID),
+    (None, (), (2, 3)),
+)
 
 
 def checkPlace(problem: PolicyError, text: str) -> None:
@@ -96,7 +35,7 @@ def checkPlace(problem: PolicyError, text: str) -> None:
 def policy(data: bytes) -> None:
     """
     Text is a L{PolicyError} in a place of it, or a policy that means what an
-    independent reader takes it to mean for each of 90 identities; printed and
+    independent reader takes it to mean for everybody in a small world; printed and
     parsed again it is the same.
     """
     text = data.decode("utf-8", "surrogateescape")
