@@ -8,7 +8,8 @@ with the port before its first accept(2):
   - the socket option that makes the kernel stamp messages has to be set
     before listen(2): on Linux from 6.16 a connection inherits it at
     connect(2), and what a peer writes between accept(2) and an option set
-    later arrives with a placeholder (both measured);
+    later arrives with a placeholder (both measured).  So is the one that
+    refuses descriptors, where nobody will want them;
   - C{unix.Port.transport}, documented as replaceable, has to be our transport.
     Changing the class of a stock transport later would cost each connection
     the memory of a dict of its own.
