@@ -17,7 +17,7 @@ from twisted_peercred import (
     CredentialsUnavailable,
     CredentialsUnsupported,
 )
-from twisted_peercred.kernels import Kernel, Message, linux, thisKernel
+from twisted_peercred.kernels import Kernel, Message, closeAll, linux, thisKernel
 from twisted_peercred.kernels.linux import (
     Linux,
     decodeCredentials,
@@ -196,6 +196,7 @@ class LinuxTests(SynchronousTestCase):
         """
         What a kernel or a sandbox does not tell is L{None} (THREATS K16).
         """
+        self.patch(linux, "longGetsockopt", self.fail)
         for error in (OSError(92, "ENOPROTOOPT"), OSError(1, "EPERM")):
             peer = self.connection(_59=error, _31=error)
             self.assertIsNone(peer.groups)
@@ -338,17 +339,19 @@ class LinuxTests(SynchronousTestCase):
         that nothing says the writer of, has the error in the writer's place.
         """
         stamp = ucred(7, 1000, 100)
-        other = (b"x", [], 0, None)
+        another = socket.MSG_CMSG_CLOEXEC
         cut = (b"x", [], socket.MSG_CTRUNC, None)
         for message, expected in (
             (credentialsMessage(b"x", stamp), None),
             (credentialsMessage(b"", stamp), None),
             (credentialsMessage(b"x", stamp, flags=socket.MSG_CTRUNC), None),
+            (credentialsMessage(b"x", stamp, flags=another), None),
             (
                 credentialsMessage(b"x", stamp, flags=socket.MSG_TRUNC),
                 CredentialsTruncated,
             ),
-            (other, CredentialsUnavailable),
+            ((b"x", [], 0, None), CredentialsUnavailable),
+            ((b"x", [], another, None), CredentialsUnavailable),
             (cut, CredentialsTruncated),
         ):
             sock = RecordedSocket(messages=[message])
@@ -513,6 +516,23 @@ class LinuxTests(SynchronousTestCase):
         self.assertIs(peer.capture, Capture.FIRST_MESSAGE)
         self.assertIsNone(peer.groups)
 
+    def test_outOfBand(self) -> None:
+        """
+        Before a look, bytes that were sent with C{MSG_OOB} are put in line;
+        where they cannot be, nobody is identified.
+        """
+        message = credentialsMessage(b"x", ucred(7, 1000, 100))
+        sock = RecordedSocket(messages=[message])
+        self.kernel.peekMessage(sock, Capture.FIRST_MESSAGE)
+        self.assertEqual(sock.sets, [(socket.SO_OOBINLINE, 1)])
+        sock = RecordedSocket({socket.SO_OOBINLINE: OSError(1, "EPERM")}, [message])
+        self.assertRaises(
+            CredentialsUnavailable,
+            self.kernel.peekMessage,
+            sock,
+            Capture.FIRST_MESSAGE,
+        )
+
     def test_endOfFile(self) -> None:
         """
         The credentials of zeros at the end of the stream are nobody's
@@ -532,9 +552,10 @@ class LinuxTests(SynchronousTestCase):
 
     def test_notAllZeros(self) -> None:
         """
-        With one number that is none, they are somebody's.
+        With one number that is none, they are somebody's; so are three that are
+        the same.
         """
-        for numbers in ((5, 0, 0), (0, 1000, 0), (0, 0, 100)):
+        for numbers in ((5, 0, 0), (0, 1000, 0), (0, 0, 100), (5, 5, 0), (5, 5, 5)):
             known = self.peek(credentialsMessage(b"x", ucred(*numbers))).credentials
             self.assertEqual((known.pid or 0, known.uid, known.gid), numbers)
 
@@ -575,6 +596,18 @@ class LinuxTests(SynchronousTestCase):
                 credentialsMessage(b"x", *credentials),
             )
         self.peek(credentialsMessage(b"x", one, one))
+        # Not even now that the first is known.
+        for read in (self.peekMessages, self.receiveMessages):
+            self.assertEqual(read(b"x", one).credentials.uid, 1000)
+            self.assertRaises(CredentialsUnavailable, read, b"x", one, other)
+
+    def peekMessages(self, data, *credentials):
+        return self.peek(credentialsMessage(data, *credentials))
+
+    def receiveMessages(self, data, *credentials):
+        capture = Capture.FIRST_MESSAGE
+        sock = RecordedSocket(messages=[credentialsMessage(data, *credentials)])
+        return self.kernel.receiveMessage(sock, 1, False, capture)
 
     def receive(self, ancillary, descriptors, flags=0, capture=Capture.EVERY_MESSAGE):
         """
@@ -611,6 +644,7 @@ class LinuxTests(SynchronousTestCase):
                 (socket.SOL_SOCKET, 1, first),
                 (socket.SOL_SOCKET, 3, b"label"),
                 (0, 2, b"somebody else's"),
+                (41, 2, b"another's"),
                 (socket.SOL_SOCKET, 2, ucred(7, 1000, 100)),
                 (socket.SOL_SOCKET, 4, self.openPipes(1)),
                 (socket.SOL_SOCKET, 1, second + b"\x01\x02"),
@@ -691,6 +725,28 @@ class ProbeTests(SynchronousTestCase):
     Tests for L{Linux.probes}.
     """
 
+    def test_turnedOff(self) -> None:
+        """
+        C{SO_PASSRIGHTS} is asked for by turning it off.
+        """
+        sock = RecordedSocket()
+        (probe,) = [
+            each for each in Linux("x86_64").probes() if each.name == "SO_PASSRIGHTS"
+        ]
+        probe.ask(sock, RecordedSocket())
+        self.assertEqual(sock.sets, [(83, 0)])
+
+    def test_realMessage(self) -> None:
+        """
+        This kernel's message says who wrote it.
+        """
+        ours, theirs = socket.socketpair()
+        (probe,) = [
+            each for each in thisKernel().probes() if each.name == "SO_PASSCRED"
+        ]
+        with ours, theirs:
+            self.assertIn(f"uid={os.getuid()} ", probe.ask(ours, theirs))
+
     def ask(self, kernel, answers):
         """
         What each of them gives, or the error's name.
@@ -710,12 +766,12 @@ class ProbeTests(SynchronousTestCase):
         """
         Each option says what it gave, by itself.
         """
-        answers = {17: ucred(7, 1000, 100), 59: bytes(8), 31: b"label\0"}
+        answers = {17: ucred(7, 1000, 100), 59: bytes(12), 31: b"label\0"}
         self.assertEqual(
             self.ask(Linux("x86_64"), answers),
             {
                 "SO_PEERCRED": "pid=7 uid=1000 gid=100",
-                "SO_PEERGROUPS": "2 groups",
+                "SO_PEERGROUPS": "3 groups",
                 "SO_PEERSEC": ascii(b"label\0"),
                 "SO_PASSCRED": "uid=1000 gid=100 pid=7",
                 "SO_PASSRIGHTS": "off",
@@ -759,6 +815,48 @@ class ThisKernelTests(SynchronousTestCase):
         for capture in Capture:
             thisKernel().checkCapture(capture)
         self.assertEqual(openDescriptors(), before)
+
+    def test_unstamped(self) -> None:
+        """
+        A kernel whose messages are not stamped is found out.
+        """
+
+        class Silent(Linux):
+            def askForMessages(self, sock):
+                pass
+
+        for capture in (Capture.FIRST_MESSAGE, Capture.EVERY_MESSAGE):
+            self.assertRaises(CredentialsUnsupported, Silent().checkCapture, capture)
+
+    def test_look(self) -> None:
+        """
+        A look takes one byte, and leaves it where it is.
+        """
+        kernel = thisKernel()
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            kernel.askForMessages(ours)
+            theirs.send(b"xyz")
+            for _ in range(2):
+                message = kernel.peekMessage(ours, Capture.FIRST_MESSAGE)
+                self.assertEqual(message.data, b"x")
+                self.assertEqual(message.credentials.uid, os.getuid())
+            self.assertEqual(ours.recv(10), b"xyz")
+
+    def test_asManyAsThereMayBe(self) -> None:
+        """
+        There is room for as many descriptors as the kernel sends at once
+        (C{SCM_MAX_FD}, 253), and for the credentials.
+        """
+        kernel = thisKernel()
+        ours, theirs = socket.socketpair()
+        with ours, theirs, open(os.devnull) as null:
+            kernel.askForMessages(ours)
+            rights = struct.pack("i", null.fileno()) * 253
+            theirs.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+            message = kernel.receiveMessage(ours, 1, True, Capture.EVERY_MESSAGE)
+            self.assertEqual(len(message.descriptors), 253)
+            closeAll(message.descriptors)
 
     def test_exhausted(self) -> None:
         """

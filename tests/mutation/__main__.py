@@ -140,6 +140,7 @@ def survivors(module: str, session: WorkDB) -> Iterator[Survivor]:
                     if each.module == module
                     and each.was in was
                     and re.fullmatch(each.operators, operator)
+                    and re.search(each.became, became)
                 ),
                 None,
             )

@@ -10,12 +10,15 @@ class Explained(NamedTuple):
     @ivar module: as in L{tests.mutation.__main__.TESTS}.
     @ivar was: a part of the line that is mutated.
     @ivar operators: cosmic-ray's names for the mutations, a regular expression.
+    @ivar became: a regular expression found in the line when it is mutated, for
+        where it matters what it became.
     """
 
     module: str
     was: str
     operators: str
     reason: str
+    became: str = ""
 
 
 EXPLAINED = (
@@ -98,5 +101,85 @@ EXPLAINED = (
         "if pid == uid == gid == 0:",
         "ReplaceComparisonOperator_Eq_LtE",
         "same: a u32 is no less",
+    ),
+    Explained(
+        "kernels/linux",
+        "CMSG_SPACE(4096)",
+        "NumberReplacer",
+        "same: the kernel's 253 descriptors take 1,012 bytes",
+    ),
+    Explained(
+        "kernels/linux",
+        ">= NO_ID",
+        "ReplaceComparisonOperator_GtE_Eq",
+        "same: the kernel maps no ID twice, so there are never more",
+    ),
+    Explained(
+        "kernels/linux",
+        "error.errno != errno.E",
+        "ReplaceComparisonOperator_NotEq_IsNot",
+        "same: CPython has each small int once",
+    ),
+    Explained(
+        "kernels/linux",
+        "if level != socket.SOL_SOCKET",
+        "ReplaceComparisonOperator_NotEq_IsNot",
+        "same: CPython has each small int once",
+    ),
+    Explained(
+        "kernels/linux",
+        "kind == SCM_",
+        "ReplaceComparisonOperator_Eq_Is",
+        "same: CPython has each small int once",
+    ),
+    Explained(
+        "kernels/linux",
+        "if pid == uid == gid == 0:",
+        "ReplaceComparisonOperator_Eq_Is",
+        "same where it counts: CPython has 0 once",
+    ),
+    Explained(
+        "kernels/linux",
+        "capture is not Capture.CONNECT",
+        "ReplaceComparisonOperator_IsNot_NotEq",
+        "same: a member of an Enum is equal to itself alone",
+    ),
+    Explained(
+        "kernels/linux",
+        "self.receiveMessage(ours, 1, False,",
+        "NumberReplacer|ReplaceFalseWithTrue",
+        "same: a message of one byte without descriptors is read",
+        r"ours, 2,|1, True,",
+    ),
+    Explained(
+        "kernels/linux",
+        "known(self.options.passCred), 1)",
+        "NumberReplacer",
+        "same: any number but 0 is on (socket(7))",
+        r", 2\)",
+    ),
+    Explained(
+        "kernels/linux",
+        "if data and len(ancillary) == 1 and not flags:",
+        "ReplaceUnaryOperator_Delete_Not",
+        "speed, of a look: the long way comes to the same writer",
+    ),
+    Explained(
+        "kernels/linux",
+        "kind == SCM_PIDFD else",
+        "ReplaceComparisonOperator_Eq_GtE",
+        "same: the other kind there is less",
+    ),
+    Explained(
+        "kernels/linux",
+        "credentials[0]",
+        "NumberReplacer",
+        "same: they are all alike there",
+    ),
+    Explained(
+        "kernels/linux",
+        "if pid == 0 and uid in self._overflow",
+        "ReplaceComparisonOperator_Eq_LtE",
+        "same: the kernel gives no negative PID",
     ),
 )
