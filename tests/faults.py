@@ -15,6 +15,22 @@ ERRORS = (
     *(errno.EOPNOTSUPP, errno.EPIPE, errno.ERANGE, errno.ESRCH, errno.ETIMEDOUT),
 )
 
+#: accept(2): its own, and those that it passes on from a network.
+ACCEPT_ERRORS = (
+    *(errno.EAGAIN, errno.EBADF, errno.ECONNABORTED, errno.EFAULT, errno.EHOSTDOWN),
+    *(errno.EHOSTUNREACH, errno.EINTR, errno.EINVAL, errno.EMFILE, errno.ENETDOWN),
+    *(errno.ENETUNREACH, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENONET),
+    *(errno.ENOPROTOOPT, errno.ENOSR, errno.ENOTSOCK, errno.EOPNOTSUPP, errno.EPERM),
+    *(errno.EPROTO, errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT, errno.ETIMEDOUT),
+)
+#: poll(2), fstat(2), waitid(2), epoll_ctl(2), ioctl(2), pidfd_send_signal(2) and
+#: open(2) of proc(5), beside L{ERRORS}.
+PROCESS_ERRORS = (
+    *ERRORS,
+    *(errno.ECHILD, errno.EEXIST, errno.ELOOP, errno.ENODEV, errno.ENOENT),
+    *(errno.ENOSPC, errno.ENOTTY, errno.EOVERFLOW),
+)
+
 
 class Fault:
     """

@@ -241,10 +241,11 @@ class PolicyTests(LiveTestCase):
             admitted = "no"
             rule = "sly"
 
-        for answer in (None, True, object(), succeed(None), Sly()):
+        sly = (Sly(), Decision(2, "sly"))
+        for answer in (None, True, object(), succeed(None), *sly):
             address, wrapped = self.serve(policy=Asked(lambda number, a=answer: a))
             event = await self.isRefused(address, wrapped)
-            if isinstance(answer, Sly):
+            if answer in sly:
                 self.assertEqual(event["rule"], "sly")
             else:
                 self.assertEqual(event["reason"], "policy-failed")

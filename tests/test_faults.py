@@ -6,16 +6,35 @@ connection; so is all that a user's own code can break.
 import errno
 import os
 import socket
+from dataclasses import replace
 
+from twisted.cred.portal import IRealm, Portal
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.endpoints import UNIXClientEndpoint
+from twisted.internet.task import Clock, deferLater
+from twisted.spread import pb
+from twisted.web.server import Site
+from twisted.web.static import Data
+from zope.interface import implementer
 
-from twisted_peercred import Capture, PeerCredentialsError
+from twisted_peercred import (
+    Capture,
+    CredentialedUNIXServerFactory,
+    CredentialsTimeout,
+    IPeerCredentialsReceiver,
+    PeerCredentialsError,
+    PeerRefused,
+)
+from twisted_peercred.checkers import AvatarMap, PeerCredentialsChecker
 from twisted_peercred.kernels import thisKernel
 from twisted_peercred.kernels.linux import optionsOf
 from twisted_peercred.listening import StampedServer
+from twisted_peercred.pb import PeerPortalRoot, login
+from twisted_peercred.policy import Decision
+from twisted_peercred.web import PeerAuthSessionWrapper
 
-from .faults import ERRORS, Fault, FaultySocket
+from .faults import ACCEPT_ERRORS, ERRORS, Fault, FaultySocket
 from .support import (
     LiveTestCase,
     Receiving,
@@ -24,11 +43,6 @@ from .support import (
     openDescriptors,
 )
 
-#: accept(2).
-ACCEPT_ERRORS = (
-    *(errno.EAGAIN, errno.ECONNABORTED, errno.EMFILE, errno.ENFILE, errno.ENOBUFS),
-    *(errno.ENOMEM, errno.EPERM),
-)
 #: What recvmsg(2) says of a connection that is no more.
 BROKEN = (errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE)
 OPTIONS = optionsOf(os.uname().machine)
@@ -55,7 +69,48 @@ class FaultyKernel:
         return call
 
 
-class FaultTests(LiveTestCase):
+class FaultTestCase(LiveTestCase):
+    """
+    Counts what there is before and after.
+    """
+
+    def standing(self) -> tuple[int, int, int]:
+        """
+        Descriptors, and what the reactor has to do.
+        """
+        return (
+            openDescriptors(),
+            len(reactor.getDelayedCalls()),
+            len(reactor.getReaders()),
+        )
+
+    async def atFirst(self) -> tuple[int, int, int]:
+        # Trial sets a test's time limit when the test waits.
+        await deferLater(reactor, 0)
+        return self.standing()
+
+    async def nothingLeft(self, before) -> None:
+        """
+        Wait for all to be as it was, and for no place to be taken.
+        """
+        await self.until(lambda: self.standing() == before)
+        self.assertEqual(len(self.factory._waiting), 0)
+        self.assertEqual(len(self.factory._slots), 0)
+
+    async def isServed(self, address, wrapped, hello=b"hello") -> None:
+        """
+        The next peer is served as if nothing had happened.
+        """
+        made = len(wrapped.made)
+        peer = self.connect(address)
+        peer.send(hello)
+        protocol = await self.made(wrapped, made + 1)
+        await self.until(lambda: protocol.received)
+        peer.close()
+        await protocol.ended
+
+
+class FaultTests(FaultTestCase):
     """
     Tests with a fault in each place.
     """
@@ -65,8 +120,10 @@ class FaultTests(LiveTestCase):
         Serve a connection on which one call fails, and then one on which none
         does.
         """
-        address, wrapped = self.serve(protocol, capture=capture, syncWord=word)
-        before = openDescriptors()
+        address, wrapped = self.serve(
+            protocol, capture=capture, syncWord=word, maxPerUID=1
+        )
+        before = await self.atFirst()
         fault = Fault(count, number)
         self.factory._kernel = FaultyKernel(fault)
         peer = self.connect(address)
@@ -78,8 +135,7 @@ class FaultTests(LiveTestCase):
             pass
         await self.closed(peer)
         peer.close()
-        await self.until(lambda: openDescriptors() == before)
-        self.assertEqual(len(self.factory._waiting), 0)
+        await self.nothingLeft(before)
         refusals = self.refusals()
         context = (fault.call, fault.option, errno.errorcode[number], capture, word)
         if wrapped.made:
@@ -96,13 +152,7 @@ class FaultTests(LiveTestCase):
             self.assertIsInstance(refusals[0], PeerCredentialsError)
         self.events.clear()
         self.factory._kernel = thisKernel()
-        made = len(wrapped.made)
-        peer = self.connect(address)
-        peer.send(word + b"hello")
-        protocol = await self.made(wrapped, made + 1)
-        await self.until(lambda: protocol.received)
-        peer.close()
-        await protocol.ended
+        await self.isServed(address, wrapped, word + b"hello")
         return fault
 
     async def everyFault(self, protocol, capture: Capture, word: bytes) -> None:
@@ -160,7 +210,8 @@ class FaultTests(LiveTestCase):
         """
         for number in ACCEPT_ERRORS:
             for capture in Capture:
-                address, wrapped = self.serve(capture=capture)
+                address, wrapped = self.serve(capture=capture, maxPerUID=2)
+                before = await self.atFirst()
                 (port,) = [
                     each
                     for each in reactor.getReaders()
@@ -176,14 +227,69 @@ class FaultTests(LiveTestCase):
                 peer = self.connect(address)
                 peer.send(b"hello")
                 await self.until(lambda: wrapped.made and wrapped.made[-1].received)
-                protocol = wrapped.made[-1]
-                await self.until(lambda: protocol.received)
+                await self.until(self.readUp)
                 port.socket = sock
                 peer.close()
-                await protocol.ended
+                for each in wrapped.made:
+                    await each.ended
+                await self.nothingLeft(before)
+                # Twisted logs each that it has no rule for.
+                for each in self.flushLoggedErrors(OSError):
+                    self.assertEqual(each.value.errno, number)
 
 
-class UserCodeTests(LiveTestCase):
+@implementer(IPeerCredentialsReceiver)
+class Told(Receiving):
+    """
+    Goes on with whoever writes.
+    """
+
+    def peerCredentialsChanged(self, old, new) -> None:
+        self.factory.told.append(new)
+
+
+def greet(test, peer, protocol) -> None:
+    """
+    Do nothing that is not done in any case.
+    """
+
+
+def hangUp(test, peer, protocol) -> None:
+    peer.close()
+
+
+def endWriting(test, peer, protocol) -> None:
+    peer.shutdown(socket.SHUT_WR)
+
+
+def sendDescriptors(test, peer, protocol) -> None:
+    test.sendDescriptor(peer, b"more", 3)
+
+
+def becomeAnother(test, peer, protocol) -> None:
+    """
+    Send more bytes and descriptors, as from somebody who is not the one before.
+    """
+    transport = protocol.transport
+    transport.peerCredentials = replace(transport.peerCredentials, pid=1)
+    test.sendDescriptor(peer, b"more", 3)
+
+
+#: All that a factory and a protocol of the user's may be called for, and what a
+#: peer does that has it called.
+CALLS = {
+    "buildProtocol": greet,
+    "makeConnection": greet,
+    "connectionMade": greet,
+    "dataReceived": greet,
+    "fileDescriptorReceived": sendDescriptors,
+    "peerCredentialsChanged": becomeAnother,
+    "readConnectionLost": endWriting,
+    "connectionLost": hangUp,
+}
+
+
+class UserCodeTests(FaultTestCase):
     """
     Tests with user code that fails.
     """
@@ -191,43 +297,320 @@ class UserCodeTests(LiveTestCase):
     async def test_everyCallback(self) -> None:
         """
         Whatever a user's factory and protocol raise costs that connection and
-        nothing else: no descriptor, no place, no other peer's connection.
+        nothing else: no descriptor, no place, no timer, no other peer's
+        connection.
         """
-        calls = ("buildProtocol", "makeConnection", "connectionMade", "dataReceived")
         for capture in Capture:
-            for broken in calls:
-                address, wrapped = self.serve(capture=capture)
-                build = wrapped.buildProtocol
-                failing = []
+            for broken, provoke in CALLS.items():
+                if provoke is becomeAnother and capture is not Capture.EVERY_MESSAGE:
+                    continue
+                await self.oneCallback(capture, broken, provoke)
 
-                def fail(*arguments):
-                    failing.append(arguments)
-                    raise ZeroDivisionError()
+    async def oneCallback(self, capture, broken, provoke) -> None:
+        address, wrapped = self.serve(Told, capture=capture, maxPerUID=1)
+        wrapped.told = []
+        build = wrapped.buildProtocol
+        failing = []
 
-                def buildProtocol(addr):
-                    protocol = build(addr)
-                    if not failing:
-                        setattr(protocol, broken, fail)
-                        protocol.ended = Deferred()
-                        protocol.received = []
-                    if broken == "buildProtocol" and not failing:
-                        fail(addr)
-                    return protocol
+        def fail_(*arguments):
+            failing.append(arguments)
+            if broken == "fileDescriptorReceived":
+                # It is the user's from here on.
+                os.close(*arguments)
+            raise ZeroDivisionError()
 
-                wrapped.buildProtocol = buildProtocol
-                before = openDescriptors()
-                peer = self.connect(address)
-                peer.send(b"hello")
-                self.assertEqual(await self.closed(peer), b"")
-                peer.close()
-                await self.until(lambda: openDescriptors() == before)
-                self.assertEqual(len(failing), 1)
-                self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-                self.assertEqual(len(self.factory._waiting), 0)
-                wrapped.made.clear()
-                peer = self.connect(address)
-                peer.send(b"hello")
-                protocol = await self.made(wrapped)
-                await self.until(lambda: protocol.received)
-                peer.close()
-                await protocol.ended
+        def buildProtocol(addr):
+            protocol = build(addr)
+            if not failing:
+                setattr(protocol, broken, fail_)
+                protocol.ended = Deferred()
+                protocol.received = []
+            if broken == "buildProtocol" and not failing:
+                fail_(addr)
+            return protocol
+
+        wrapped.buildProtocol = buildProtocol
+        before = await self.atFirst()
+        peer = self.connect(address)
+        peer.send(b"hello")
+        if provoke is not greet:
+            protocol = await self.made(wrapped)
+            await self.until(lambda: protocol.received)
+            provoke(self, peer, protocol)
+        if provoke is hangUp:
+            await self.until(lambda: failing)
+        else:
+            self.assertEqual(await self.closed(peer), b"")
+            peer.close()
+        await self.nothingLeft(before)
+        self.assertEqual(len(failing), 1, broken)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1, broken)
+        self.assertEqual(wrapped.descriptors, [])
+        wrapped.made.clear()
+        await self.isServed(address, wrapped)
+
+
+YES = Decision(True, "yes")
+
+
+def raising() -> None:
+    raise ZeroDivisionError()
+
+
+async def coroutine() -> None:
+    raise ZeroDivisionError()
+
+
+async def slowCoroutine() -> None:
+    await deferLater(reactor, 0)
+    raise ZeroDivisionError()
+
+
+def cancelled() -> Deferred[None]:
+    answer: Deferred[None] = Deferred()
+    answer.cancel()
+    return answer
+
+
+#: What policies and mappings may do in place of an answer.
+NO_ANSWERS = (
+    raising,
+    coroutine,
+    slowCoroutine,
+    object,
+    lambda: None,
+    lambda: fail(ZeroDivisionError()),
+    lambda: deferLater(reactor, 0, raising),
+    cancelled,
+    Deferred,
+)
+
+
+class Broken:
+    """
+    A policy that gives no answer to one of the questions.
+    """
+
+    def __init__(self, noAnswer, number: int) -> None:
+        self.noAnswer = noAnswer
+        self.number = number
+        self.asked = 0
+
+    def decide(self, identity):
+        self.asked += 1
+        return self.noAnswer() if self.asked == self.number else YES
+
+
+class PolicyTests(FaultTestCase):
+    """
+    Tests with policies that fail.
+    """
+
+    async def test_everyQuestion(self) -> None:
+        """
+        A policy that does anything but decide, about who connected, who wrote
+        first or who wrote later: that is one refusal with a typed error, and
+        nothing is left of it.
+        """
+        questions = {
+            Capture.CONNECT: 1,
+            Capture.FIRST_MESSAGE: 2,
+            Capture.EVERY_MESSAGE: 3,
+        }
+        for capture, last in questions.items():
+            for number in range(1, last + 1):
+                for noAnswer in NO_ANSWERS:
+                    await self.oneQuestion(capture, number, noAnswer)
+
+    async def oneQuestion(self, capture, number, noAnswer) -> None:
+        self.events.clear()
+        clock = Clock()
+        policy = Broken(noAnswer, number)
+        address, wrapped = self.serve(
+            Told,
+            capture=capture,
+            policy=policy,
+            timeout=5,
+            clock=clock,
+            maxPerUID=1,
+        )
+        wrapped.told = []
+        before = await self.atFirst()
+        peer = self.connect(address)
+        peer.send(b"hello")
+        if number == 3:
+            protocol = await self.made(wrapped)
+            await self.until(lambda: protocol.received)
+            becomeAnother(self, peer, protocol)
+        await self.until(lambda: policy.asked == number)
+        if noAnswer is Deferred:
+            await self.until(self.readUp)
+            self.assertEqual(self.refusals(), [])
+            clock.advance(6)
+        self.assertEqual(await self.closed(peer), b"")
+        peer.close()
+        (problem,) = self.refusals()
+        if noAnswer is Deferred:
+            self.assertIsInstance(problem, CredentialsTimeout)
+        else:
+            self.assertIsInstance(problem, PeerRefused)
+            self.assertEqual(problem.reason, "policy-failed")
+            # With the record of the refusal.
+            (failure,) = self.flushLoggedErrors()
+            failure.trap(ZeroDivisionError, CancelledError, AttributeError)
+        await self.nothingLeft(before)
+        self.assertEqual(clock.getDelayedCalls(), [])
+        self.assertEqual((wrapped.told, wrapped.descriptors), ([], []))
+        self.assertEqual(len(wrapped.made), number == 3)
+        policy.number = 0
+        await self.isServed(address, wrapped)
+
+
+@implementer(IRealm)
+class Realm:
+    """
+    Counts who is in.
+    """
+
+    def __init__(self, makeAvatar) -> None:
+        self.makeAvatar = makeAvatar
+        self.inside = 0
+
+    def requestAvatar(self, avatarID, mind, *interfaces):
+        self.inside += 1
+        return interfaces[0], self.makeAvatar(), self.logout
+
+    def logout(self) -> None:
+        self.inside -= 1
+
+
+class Page(Data):
+    """
+    What a visitor gets to see.
+    """
+
+    isLeaf = True
+
+    def __init__(self) -> None:
+        super().__init__(b"content", "text/plain")
+
+
+class Perspective(pb.Avatar):
+    """
+    Whoever logs in.
+    """
+
+    def perspective_ping(self) -> str:
+        return "pong"
+
+
+class Once:
+    """
+    A mapping that fails when it is asked first.
+    """
+
+    def __init__(self, noAnswer) -> None:
+        self.noAnswer = noAnswer
+        self.asked = 0
+
+    def __call__(self, peer):
+        self.asked += 1
+        return self.noAnswer() if self.asked == 1 else "somebody"
+
+
+def checkers():
+    """
+    Checkers with each fault in each of their places, and whether it is one that
+    keeps the peer waiting.
+    """
+    for noAnswer in NO_ANSWERS:
+        stalls = noAnswer is Deferred
+        policy = Broken(noAnswer, 1)
+        for options in (
+            {"avatarID": Once(noAnswer)},
+            {"policy": policy, "avatarID": lambda peer: "somebody"},
+        ):
+            yield PeerCredentialsChecker(**options), stalls
+        avatarMap = AvatarMap([(Broken(noAnswer, 1), "somebody")])
+        yield PeerCredentialsChecker(avatarID=avatarMap), stalls
+
+
+class MappingTests(FaultTestCase):
+    """
+    Tests with mappings from a peer to an avatar that fail, on the connections
+    that they are there for.
+    """
+
+    def serveTo(self, factory) -> str:
+        factory.noisy = False
+        self.factory = CredentialedUNIXServerFactory(factory, maxPerUID=1)
+        return self.listen(self.factory)
+
+    async def get(self, address, stalls=False) -> bytes:
+        """
+        What a site answers; nothing where the visitor gives up.
+        """
+        peer = self.connect(address)
+        peer.send(b"GET / HTTP/1.0\r\n\r\n")
+        if stalls:
+            await self.until(self.readUp)
+            self.assertRaises(BlockingIOError, peer.recv, 1, socket.MSG_DONTWAIT)
+            peer.close()
+            return b""
+        answer = await self.closed(peer)
+        peer.close()
+        return answer
+
+    async def test_web(self) -> None:
+        """
+        A visitor about whom the mapping fails gets no resource, whoever is
+        kept waiting can go, and the next one is served.
+        """
+        for checker, stalls in checkers():
+            realm = Realm(Page)
+            site = Site(PeerAuthSessionWrapper(Portal(realm, [checker])))
+            address = self.serveTo(site)
+            before = await self.atFirst()
+            answer = await self.get(address, stalls)
+            if not stalls:
+                self.assertRegex(answer, rb"^HTTP/1.0 (403|500) ")
+                failures = len(self.flushLoggedErrors())
+                self.assertEqual(failures, b" 500 " in answer)
+            self.assertNotIn(b"content", answer)
+            await self.nothingLeft(before)
+            self.assertIn(b"content", await self.get(address))
+            await self.nothingLeft(before)
+            self.assertEqual(realm.inside, 0)
+
+    async def test_pb(self) -> None:
+        """
+        A client about whom the mapping fails gets no avatar, whoever is kept
+        waiting can go, and the next one logs in.
+        """
+        for checker, stalls in checkers():
+            realm = Realm(Perspective)
+            root = PeerPortalRoot(Portal(realm, [checker]))
+            address = self.serveTo(pb.PBServerFactory(root))
+            before = await self.atFirst()
+            client, avatar = await self.logIn(address)
+            if stalls:
+                await self.until(self.readUp)
+                self.assertNoResult(avatar)
+                avatar.addErrback(lambda _: None)
+            else:
+                with self.assertRaises(pb.RemoteError):
+                    await avatar
+            client.disconnect()
+            await self.nothingLeft(before)
+            self.assertEqual(len(self.flushLoggedErrors()), not stalls)
+            client, avatar = await self.logIn(address)
+            self.assertEqual(await (await avatar).callRemote("ping"), "pong")
+            client.disconnect()
+            await self.nothingLeft(before)
+            self.assertEqual(realm.inside, 0)
+
+    async def logIn(self, address):
+        client = pb.PBClientFactory()
+        client.noisy = False
+        await UNIXClientEndpoint(reactor, address).connect(client)
+        return client, login(client)

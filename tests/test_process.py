@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import socket
+import threading
 from unittest import skipIf
 
 from twisted.internet import reactor
@@ -15,6 +16,7 @@ from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.protocol import Factory, Protocol
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.python.threadpool import ThreadPool
 from zope.interface.verify import verifyObject
 
 from twisted_peercred import (
@@ -527,6 +529,41 @@ class PeerProcessTests(ProcessTestCase):
         self.assertEqual(set(seen), {"anon_inode:[pidfd]"})
         os.close(go)
         os.close(gone)
+        await self.until(lambda: openDescriptors() == before + 1)
+
+    async def test_noThread(self) -> None:
+        """
+        Where no more threads can be had, what needs one is a typed error; who
+        waits for the end is told at the end, and no descriptor is left.
+        """
+        before = openDescriptors()
+        client, protocol = await self.meet()
+        process = IPeerProcess(protocol)
+        pool = ThreadPool(0, 1)
+        pool.start()
+
+        class Reactor:
+            getThreadPool = staticmethod(lambda: pool)
+
+            def __getattr__(self, name):
+                return getattr(reactor, name)
+
+        def start(thread):
+            raise RuntimeError("can't start new thread")
+
+        process._reactor = Reactor()
+        # As of a process of another PID namespace, whose parent has yet to ask.
+        self.patch(pidfd.Pidfd, "exit", lambda handle: None)
+        self.patch(threading.Thread, "start", start)
+        for name in QUESTIONS[1:]:
+            problem = await self.failing(getattr(process, name), PeerProcessUnavailable)
+            self.assertIn("RLIMIT_NPROC", str(problem))
+        exited = process.whenExited()
+        client.leave()
+        with self.assertRaises(PeerProcessUnavailable):
+            await exited
+        await protocol.ended
+        client.end()
         await self.until(lambda: openDescriptors() == before + 1)
 
 

@@ -20,7 +20,7 @@ from twisted_peercred.kernels import closeAll, pidfd
 from twisted_peercred.kernels.stamping import StampingLinux
 from twisted_peercred.process import IPeerProcess
 
-from .faults import ERRORS, Fault, Faulty, FaultySocket
+from .faults import PROCESS_ERRORS, Fault, Faulty, FaultySocket
 from .support import (
     LiveTestCase,
     Receiving,
@@ -29,6 +29,7 @@ from .support import (
     needsProcessHandles,
     openDescriptors,
 )
+from .test_process import Peer
 
 MESSAGES = (Capture.FIRST_MESSAGE, Capture.EVERY_MESSAGE)
 
@@ -38,6 +39,8 @@ class ProcessFaultTests(LiveTestCase):
     """
     Tests with a fault in each place.
     """
+
+    timeout = 300
 
     def setUp(self):
         pidfd.anonymousDevice()
@@ -119,7 +122,7 @@ class ProcessFaultTests(LiveTestCase):
         address, wrapped = self.serve(capture=capture, processHandles=True)
         before = openDescriptors()
         places = set()
-        for number in ERRORS[:: 9 if needsLongRun else 1]:
+        for number in PROCESS_ERRORS[:: 9 if needsLongRun else 1]:
             for count in range(1, 60):
                 fault = Fault(count, number)
                 undo = self.break_(fault)
@@ -158,12 +161,61 @@ class ProcessFaultTests(LiveTestCase):
                 expected.add("getsockopt")
             self.assertLessEqual(expected, places)
 
+    async def test_whileWaiting(self) -> None:
+        """
+        Each call at the end of a process that is waited for fails with each
+        error: who waits is told how it ended, or that this cannot be told, and
+        no descriptor is left.
+        """
+        places = set()
+        for capture in Capture:
+            for reaped in (True, False):
+                places |= await self.everyFaultAtTheEnd(capture, reaped)
+        # As of another's child, that has yet to be reaped.
+        self.patch(pidfd.Pidfd, "exit", lambda handle: None)
+        places |= await self.everyFaultAtTheEnd(Capture.CONNECT, False)
+        self.assertLessEqual({"poll", "ioctl", "waitid", "readlink", "open"}, places)
+
+    async def everyFaultAtTheEnd(self, capture, reaped: bool) -> set:
+        address, wrapped = self.serve(capture=capture, processHandles=True)
+        before = openDescriptors()
+        places = set()
+        for number in PROCESS_ERRORS[:: 9 if needsLongRun else 1]:
+            for count in range(1, 20):
+                fault = Fault(count, number)
+                client = Peer(self, address, before=lambda sock: sock.send(b"x"))
+                await self.until(lambda: wrapped.made)
+                protocol = wrapped.made.pop()
+                exited = IPeerProcess(protocol).whenExited()
+                undo = self.break_(fault)
+                try:
+                    (client.end if reaped else client.leave)()
+                    exit = None
+                    with contextlib.suppress(PeerProcessError):
+                        exit = await exited
+                finally:
+                    for each in undo:
+                        each.restore()
+                if exit is not None and exit.exitCode is not None:
+                    self.assertEqual(exit.exitCode, 0)
+                client.end()
+                await protocol.ended
+                del protocol, exited
+                await self.until(lambda: openDescriptors() == before)
+                if fault.call is None:
+                    self.assertIsNotNone(exit)
+                    break
+                places.add(fault.call)
+            else:
+                self.fail("more calls than this")
+        return places
+
     async def test_noHandle(self) -> None:
         """
         The kernel sends each error in place of a handle: the writer is served,
         and his process is a typed error.
         """
-        for number in ERRORS:
+        for number in PROCESS_ERRORS:
 
             def process(kernel, data, processes, number=number):
                 closeAll(processes)
@@ -188,7 +240,7 @@ class ProcessFaultTests(LiveTestCase):
         protocol is made; the next one is served.
         """
         setStamping = StampingLinux.setStamping
-        for number in ERRORS:
+        for number in PROCESS_ERRORS:
             for protocolClass in (Remembering, Receiving):
                 failing = [number]
 

@@ -7,6 +7,8 @@ import os
 import select
 import socket
 from dataclasses import replace
+from inspect import signature
+from unittest import skipIf
 
 from twisted.internet import error, main, reactor
 from twisted.internet.interfaces import (
@@ -37,6 +39,7 @@ from twisted_peercred import (
 )
 from twisted_peercred.arrival import Arrival
 from twisted_peercred.kernels import thisKernel
+from twisted_peercred.kernels.stamping import StampingLinux
 from twisted_peercred.listening import StampedServer
 from twisted_peercred.transport import IIdentifying
 
@@ -47,6 +50,7 @@ from .support import (
     Remembering,
     RememberingFactory,
     flat,
+    needsProcessHandles,
     openDescriptors,
 )
 
@@ -80,12 +84,56 @@ class FactoryTests(SynchronousTestCase):
         """
         for wrong in (
             {"timeout": 0},
+            {"timeout": -1},
             {"timeout": float("nan")},
             {"maxUnidentified": 0},
+            {"maxUnidentified": -1},
+            {"maxPerUID": 0},
+            {"maxPerUID": -1},
             {"capture": "sometimes"},
         ):
             with self.assertRaises(ValueError):
                 CredentialedUNIXServerFactory(RememberingFactory(), **wrong)
+        CredentialedUNIXServerFactory(
+            RememberingFactory(), timeout=0.5, maxUnidentified=1, maxPerUID=1
+        )
+
+    def test_defaults(self) -> None:
+        """
+        What is not given is what the documentation says.
+        """
+        parameters = signature(CredentialedUNIXServerFactory).parameters
+        defaults = {
+            name: each.default
+            for name, each in parameters.items()
+            if each.kind is each.KEYWORD_ONLY
+        }
+        self.assertEqual(
+            defaults,
+            {
+                "capture": Capture.CONNECT,
+                "policy": None,
+                "timeout": 30.0,
+                "maxUnidentified": 64,
+                "maxPerUID": None,
+                "syncWord": b"",
+                "processHandles": False,
+                "clock": None,
+                "kernel": None,
+            },
+        )
+
+    @skipIf(needsProcessHandles, needsProcessHandles)
+    def test_processHandles(self) -> None:
+        """
+        Handles are sent with messages, where there are any to be sent with.
+        """
+        for capture in Capture:
+            factory = CredentialedUNIXServerFactory(
+                RememberingFactory(), capture=capture, processHandles=True
+            )
+            sent = isinstance(factory._kernel, StampingLinux)
+            self.assertIs(sent, capture is not Capture.CONNECT)
 
     def test_startAndStop(self) -> None:
         """
@@ -107,12 +155,17 @@ class FactoryTests(SynchronousTestCase):
                 return "wrapped"
 
         factory = CredentialedUNIXServerFactory(Wrapped())
-        factory.doStart()
-        factory.doStart()
-        factory.doStop()
-        self.assertEqual(calls, ["start"])
-        factory.doStop()
-        self.assertEqual(calls, ["start", "stop"])
+        for _ in range(2):
+            factory.doStart()
+            factory.doStart()
+            factory.doStop()
+            self.assertEqual(calls, ["start"])
+            # What is refused is still counted, until the last port has stopped.
+            self.assertFalse(factory._refusals.stopped)
+            factory.doStop()
+            self.assertEqual(calls, ["start", "stop"])
+            self.assertTrue(factory._refusals.stopped)
+            calls.clear()
         self.assertFalse(factory.noisy)
         self.assertEqual(factory.logPrefix(), "wrapped (peer credentials)")
 
@@ -312,6 +365,50 @@ class ConnectionTests(LiveTestCase):
             peer.shutdown(socket.SHUT_WR)
             await protocol.ended
             self.assertEqual(protocol.received, [])
+
+    async def test_syncWordAndTheEnd(self) -> None:
+        """
+        The end of a stream that is in sight at the hand-over is that of one
+        direction, where the protocol can have it so.
+        """
+        for capture in Capture:
+            address, wrapped = self.serve(capture=capture, syncWord=SYNC)
+            peer = self.connect(address)
+            peer.send(SYNC)
+            peer.shutdown(socket.SHUT_WR)
+            protocol = await self.made(wrapped)
+            await protocol.ended
+            self.assertTrue(protocol.halfClosed)
+
+    async def test_longSyncWord(self) -> None:
+        """
+        A sync word may be of any length.
+        """
+        word = bytes(range(1, 256)) * 3
+        for capture in Capture:
+            address, wrapped = self.serve(capture=capture, syncWord=word)
+            peer = self.connect(address)
+            peer.send(word + b"body")
+            protocol = await self.made(wrapped)
+            await self.until(lambda: protocol.received)
+            self.assertEqual(protocol.received, [b"body"])
+
+    async def test_syncWordOfAForgottenWriter(self) -> None:
+        """
+        Who wrote the rest of it is compared by what the kernel says, whether or
+        not its answer was kept.
+        """
+        for capture in MESSAGES:
+            address, wrapped = self.serve(capture=capture, syncWord=SYNC)
+            peer = self.connect(address)
+            peer.send(SYNC[:2])
+            await self.until(lambda: self.factory._waiting)
+            await self.until(self.readUp)
+            thisKernel()._kept.clear()
+            peer.send(SYNC[2:] + b"body")
+            protocol = await self.made(wrapped)
+            await self.until(lambda: protocol.received)
+            self.assertEqual(protocol.received, [b"body"])
 
     async def test_wrongSyncWord(self) -> None:
         """

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from .errors import PeerProcessError
 from .kernels.processes import ProcessHandle
 
 
@@ -49,10 +50,16 @@ class ExitReader:
     def fileno(self) -> int:
         return self._handle.fileno()
 
-    def doRead(self) -> None:
-        if self._handle.hasEnded():
+    def doRead(self) -> Exception | None:  # type: ignore[override] # any reason
+        try:
+            ended = self._handle.hasEnded()
+        except PeerProcessError as problem:
+            # Which the reactor gives to connectionLost.
+            return problem
+        if ended:
             self.stop()
             self._ended()
+        return None
 
     def connectionLost(self, reason: Failure) -> None:
         self._interrupted(reason)

@@ -199,8 +199,15 @@ class PeerProcess:
         """
         pool = self._reactor.getThreadPool()
         answer: Deferred[_T] = Deferred()
-        # Which raises, where there can be no more threads.
-        asked = deferToThreadPool(self._reactor, pool, ask)
+        try:
+            asked = deferToThreadPool(self._reactor, pool, ask)
+        except RuntimeError as problem:
+            return fail(
+                PeerProcessUnavailable(
+                    f"no thread can be had to look at the process: {problem}; see"
+                    " RLIMIT_NPROC in getrlimit(2)"
+                )
+            )
         self._users += 1
 
         def done(result: _T | Failure) -> _T | Failure:

@@ -84,14 +84,14 @@ class PeerAuthSessionWrapper:
 
     async def _login(self, request: Any) -> IResource:
         over = request.notifyFinish()
+        # The visitor may go while he is kept waiting, for ever perhaps.
+        over.addErrback(lambda _: None)
         try:
             peer = IPeerCredentials(request)
             _, avatar, logout = await self._portal.login(peer, None, IResource)
         except (Unauthorized, LoginFailed):
-            over.addErrback(lambda _: None)
             return forbidden()
         except Exception:
-            over.addErrback(lambda _: None)
             _log.failure("A login failed")
             return errorPage(500, "Internal Server Error", "")
         over.addBoth(lambda _: logout())
