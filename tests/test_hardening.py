@@ -1,11 +1,13 @@
 """
-Tests for C{docs/examples/systemd}: units that give a service nothing but what
-it needs, and what is left to it.
+Tests for C{docs/examples/systemd} and C{docs/examples/apparmor}: units and a
+profile that give a service nothing but what it needs, and what is left to it.
 """
 
 import json
 import os
 import platform
+import pwd
+import re
 import shlex
 import shutil
 import socket
@@ -19,14 +21,20 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from twisted_peercred import Capture
 
+from .booted import Booted, lacks
 from .sandbox import numbers
-from .support import LiveTestCase, environment, needsRoot, runClient
+from .support import PRELUDE, LiveTestCase, environment, needsRoot, runClient
 
-UNITS = Path(__file__).parents[1] / "docs" / "examples" / "systemd"
+EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
+UNITS = EXAMPLES / "systemd"
+PROFILE = EXAMPLES / "apparmor" / "peercred-echo"
 SERVICE = UNITS / "peercred-echo.service"
 #: In tenths, of ten: systemd calls less than 1.0 "safe", and no settings 9.6 "unsafe".
 EXPOSURE = 10
 needsSystemd = "" if shutil.which("systemd-analyze") else "needs systemd-analyze"
+#: It is where only root looks for programs.
+PARSER = shutil.which("apparmor_parser", path="/usr/sbin:/sbin:/usr/bin")
+needsParser = "" if PARSER else "needs apparmor_parser"
 needsFilter = needsSystemd or (
     ""
     if platform.machine() == "x86_64" and numbers()
@@ -40,6 +48,8 @@ os.execv(sys.executable, [sys.executable, "-S", "-c", imports])
 READ_ONLY = 'mount -o remount,bind,ro / && exec "$@"'
 #: A user that nobody is, as DynamicUser= makes one.
 STRANGER = 61184
+#: Where the socket unit has it.
+SOCKET = "/run/peercred-echo.sock"
 
 
 def settings(name: str) -> list[str]:
@@ -116,6 +126,33 @@ class UnitTests(SynchronousTestCase):
             *("security", "--offline=yes", f"--threshold={EXPOSURE}", str(SERVICE))
         )
         self.assertEqual(done.returncode, 0, done.stdout[-500:] + done.stderr)
+
+
+@skipIf(needsParser, needsParser)
+class ProfileTests(SynchronousTestCase):
+    """
+    Tests for the profile as AppArmor's own compiler reads it.  It need not be
+    in the kernel.
+    """
+
+    def parse(self, text: str) -> subprocess.CompletedProcess:
+        file = Path(self.mktemp())
+        file.write_text(text)
+        return subprocess.run(
+            [PARSER, "--skip-kernel-load", "--skip-cache", str(file)],
+            capture_output=True,
+            text=True,
+        )
+
+    def test_parse(self) -> None:
+        """
+        It is understood, down to the names of permissions.
+        """
+        text = PROFILE.read_text()
+        done = self.parse(text)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        done = self.parse(text.replace("getopt,", "getoption,"))
+        self.assertNotEqual(done.returncode, 0)
 
 
 def drop(user: int) -> list[str]:
@@ -260,3 +297,166 @@ class ServiceTests(LiveTestCase):
         (line,) = [each for each in said.splitlines() if each.startswith("peercred")]
         self.assertIn("seccomp", line)
         self.assertNotIn("Traceback", said)
+
+
+class BootedTestCase(LiveTestCase):
+    """
+    With the units under systemd itself, as process 1.
+    """
+
+    def boot(self, *dropIns: str) -> Booted:
+        """
+        @param dropIns: what is added to the service.
+        """
+        units = {
+            each.name: each.read_text()
+            for each in UNITS.iterdir()
+            if each.suffix in (".service", ".socket")
+        }
+        for number, text in enumerate(dropIns):
+            units[f"peercred-echo.service.d/{number}.conf"] = text
+        directory = Path(self.directory, "units")
+        directory.mkdir()
+        booted = Booted(directory, units, "peercred-echo.socket")
+        self.addCleanup(booted.stop)
+        booted.wait(SOCKET)
+        self.booted = booted
+        return booted
+
+    async def say(self, uid: int, groups=()) -> str:
+        """
+        What a client of some user has to tell: its PID, and what it was told.
+        """
+        client = (
+            f"become({uid}, {uid}, {list(groups)})\n"
+            "peer = connect()\n"
+            "try:\n"
+            "    peer.sendall(b'hello')\n"
+            "    peer.shutdown(socket.SHUT_WR)\n"
+            "except OSError:\n"
+            "    pass\n"
+            "print(os.getpid(), readAll(peer).decode())"
+        )
+        python = (self.booted.python, "-I", "-S", "-c", PRELUDE + client)
+        return await deferToThread(self.booted.run, *python, SOCKET)
+
+    async def greeting(self, uid: int, groups=()) -> dict | None:
+        """
+        How a user is greeted; L{None} for one who is refused.
+        """
+        said = await self.say(uid, groups)
+        pid, _, greeting = said.splitlines()[0].partition(" ")
+        if not greeting.startswith("{"):
+            return None
+        known = json.loads(greeting)
+        self.assertEqual(known["pid"], int(pid))
+        return known
+
+
+@skipIf(lacks(), lacks())
+class BootedTests(BootedTestCase):
+    """
+    Tests for the units as they are, and for what the documentation adds.
+    """
+
+    def mainProcess(self, booted: Booted) -> int:
+        """
+        The service's process, as it is seen from here.
+        """
+        show = ("systemctl", "show", "-P", "MainPID", "peercred-echo.service")
+        inner = booted.run(*show).strip()
+        for each in Path("/proc").glob("[0-9]*/status"):
+            try:
+                status = each.read_text()
+            except ProcessLookupError:
+                continue
+            (numbers,) = re.findall(r"^NSpid:(.*)", status, re.M)
+            same = os.path.samefile
+            if numbers.split()[1:] == [inner] and same(
+                each.parent / "ns/pid", f"/proc/{booted.pid}/ns/pid"
+            ):
+                return int(each.parent.name)
+        raise AssertionError(f"no process {inner} there")
+
+    async def test_units(self) -> None:
+        """
+        The socket unit makes the socket, and the first who connects starts the
+        service: as a user that nobody is, without a capability, under its filter;
+        it knows who connects, by all of 2,000 groups.
+        """
+        booted = self.boot()
+        self.assertEqual(os.stat(booted.outside(SOCKET)).st_mode & 0o777, 0o666)
+        for uid, count in ((0, 0), (2001, 2000)):
+            groups = range(5000, 5000 + count)
+            greeting = await self.greeting(uid, groups)
+            self.assertEqual((greeting["uid"], greeting["gid"]), (uid, uid))
+            self.assertEqual(greeting["groups"], [uid, *groups])
+        pid = self.mainProcess(booted)
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        status = dict(line.split(":", 1) for line in lines)
+        (uid,) = set(status["Uid"].split())
+        # systemd.exec(5).
+        self.assertTrue(61184 <= int(uid) <= 65519, uid)
+        self.assertEqual(status["Seccomp"].strip(), "2")
+        self.assertEqual(status["NoNewPrivs"].strip(), "1")
+        for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+            self.assertEqual(int(status[name], 16), 0, name)
+
+    async def test_rules(self) -> None:
+        """
+        Rules with names, C{systemctl reload} and the audit log work with what
+        C{rules.conf} adds.
+        """
+        booted = self.boot((UNITS / "rules.conf").read_text())
+        rules = booted.outside("/etc/peercred-echo.rules")
+        rules.write_text("user/daemon\n")
+        daemon, other = pwd.getpwnam("daemon").pw_uid, pwd.getpwnam("bin").pw_uid
+        self.assertEqual((await self.greeting(daemon))["userName"], "daemon")
+        self.assertIsNone(await self.greeting(other))
+        rules.write_text("user/bin\n")
+        booted.run("systemctl", "reload", "peercred-echo.service")
+        for _ in range(100):
+            if await self.greeting(other) is not None:
+                break
+        self.assertIsNone(await self.greeting(daemon))
+        log = booted.outside("/var/log/peercred-echo/audit.jsonl")
+        records = [json.loads(line) for line in log.read_text().splitlines()]
+        said = {(each["uid"], each["what"]) for each in records}
+        self.assertLessEqual({(daemon, "admitted"), (other, "refused")}, said)
+        self.assertLessEqual({(other, "admitted"), (daemon, "refused")}, said)
+
+    async def test_processes(self) -> None:
+        """
+        What can be told of a peer's process: that it is there, who it is by the
+        handle and that it ended; nothing of C{/proc}, and no signal.  A client of
+        the socket finds the service, which is who called listen(2) last.
+        """
+        self.boot(
+            "[Service]\n"
+            "ExecStart=\n"
+            f"ExecStart=/usr/bin/python3 -m tests.asks {SOCKET}\n"
+            "StandardOutput=append:/run/asked\n"
+        )
+        said = json.loads((await self.say(2001)).partition(" ")[2])
+        hidden = "PeerProcessUnavailable"
+        names = ("status", "commandLine", "executable", "cgroup", "startTime")
+        server = said.pop("server")
+        self.assertEqual(
+            said,
+            {"info": "answers", **dict.fromkeys(names, hidden), "signal": hidden},
+        )
+        pid = self.mainProcess(self.booted)
+        self.assertEqual(server["uid"], os.stat(f"/proc/{pid}").st_uid)
+        told = self.booted.wait("/run/asked")
+        await self.until(lambda: told.read_text().endswith("\n"))
+        # How, only if it was reaped before that was asked.
+        self.assertIn(json.loads(told.read_text())["exitCode"], (None, 0))
+
+    async def test_userNamespace(self) -> None:
+        """
+        With C{PrivateUsers=yes}, which the unit says not to set, nobody but
+        root is known.
+        """
+        self.boot("[Service]\nPrivateUsers=yes\n")
+        self.assertEqual((await self.greeting(0))["uid"], 0)
+        self.assertIsNone(await self.greeting(2001))
