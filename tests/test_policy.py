@@ -67,6 +67,7 @@ class GrammarTests(SynchronousTestCase):
             ("uid/5-7", [who(5), who(6), who(7)], [who(4), who(8)]),
             ("uid/5-5", [who(5)], [who(4), who(6)]),
             (f"uid/{GREATEST_ID}", [who(GREATEST_ID)], [who(GREATEST_ID - 1)]),
+            ("uid/4294967294", [who(2**32 - 2)], [who(2**32 - 3)]),
             ("user/alice", [who(1)], [who(2)]),
             ("user/svc-a$", [who(2)], [who(3)]),
             ("user/bob@example.org", [who(3)], [who(2)]),
@@ -150,6 +151,9 @@ class GrammarTests(SynchronousTestCase):
             ("uid/\u0661", 1, 5, "not a decimal number"),
             ("uid/\u00b2", 1, 5, "not a decimal number"),
             ("uid/1-", 1, 7, "not a decimal number"),
+            ("uid/11-x", 1, 8, "not a decimal number"),
+            ("any,any, x", 1, 10, "no condition"),
+            ("user/" + "a" * 300, 1, 6, "there is no user called"),
             ("uid/1-2-3", 1, 7, "'2-3' is not a decimal number"),
             ("uid/9-3", 1, 5, "the range 9-3 ends before it begins"),
             ("uid/4294967295", 1, 5, "the last ID"),
@@ -277,6 +281,8 @@ class DecisionTests(SynchronousTestCase):
         self.assertNotEqual(one, "root,any")
         self.assertNotEqual(one, Policy.fromString("root,any", groupsFrom="database"))
         self.assertEqual(repr(one), "<Policy 'root,any'>")
+        text = "self,uid/1-2,gid/3,label/x*+any,!root"
+        self.assertEqual(hash(policy(text)), hash(policy(text)))
 
     def test_keywords(self) -> None:
         """
@@ -464,6 +470,22 @@ class DatabaseTests(SynchronousTestCase):
         self.assertEqual(decision.databaseGroups, ())
         decision = self.successResultOf(rules.decide(who(2, 7, None)))
         self.assertTrue(decision.admitted)
+
+    def test_ranges(self) -> None:
+        """
+        Any group of a range will do.
+        """
+        for text, admitted in (
+            ("gid/5-7", True),
+            ("gid/5-20", True),
+            ("gid/8-20", True),
+            ("gid/1-6", False),
+            ("gid/9-20", False),
+        ):
+            decision = self.successResultOf(
+                self.database(text).decide(who(1, 100, None))
+            )
+            self.assertIs(decision.admitted, admitted, text)
 
     def test_absence(self) -> None:
         """

@@ -268,4 +268,17 @@ EXPLAINED = (
         "same: there is one such byte at a time",
         "recv\\( ?2",
     ),
+    Explained(
+        "rules",
+        "slots=True",
+        "ReplaceTrueWithFalse",
+        "memory",
+        "slots=False",
+    ),
+    Explained(
+        "rules",
+        "if end != len(value):",
+        "ReplaceComparisonOperator_NotEq_Lt",
+        "same: no match ends behind its text",
+    ),
 )
