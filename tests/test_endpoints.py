@@ -542,7 +542,8 @@ class ListenTests(LiveTestCase):
         A lock that a dead server has left is no obstacle though this process
         has its number, as in a container that was started again.
         """
-        socket.socket(socket.AF_UNIX).bind(self.path)
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(self.path)
         os.symlink(str(os.getpid()), self.path + ".lock")
         await self.start()
 
@@ -577,7 +578,8 @@ class ListenTests(LiveTestCase):
             await self.assertCannotListen("it is no socket", f":lockfile={lock}")
         os.rmdir(self.path)
         os.mkdir(self.path + ".starting")
-        socket.socket(socket.AF_UNIX).bind(self.path)
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(self.path)
         await self.assertCannotListen("Is a directory")
         os.rmdir(self.path + ".starting")
         await self.start()

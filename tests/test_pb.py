@@ -72,10 +72,12 @@ class Realm:
 
     def __init__(self) -> None:
         self.kind = Person
+        self.asked = 0
         self.out = 0
         self.wait = None
 
     def requestAvatar(self, avatarID, mind, *interfaces):
+        self.asked += 1
         avatar = self.kind(avatarID, mind)
         answer = (pb.IPerspective, avatar, self.logout)
         if self.wait is None:
@@ -184,7 +186,7 @@ class LoginTests(LiveTestCase):
         wait = self.realm.wait = Deferred()
         factory = await self.client()
         avatar = login(factory)
-        await self.until(lambda: wait.callbacks)
+        await self.until(lambda: self.realm.asked)
         factory.disconnect()
         with self.assertRaises(pb.PBConnectionLost):
             await avatar

@@ -354,8 +354,8 @@ class DecisionTests(SynchronousTestCase):
         loaded the policy.
         """
         rules = policy("self")
-        self.patch(os, "geteuid", lambda: 77)
-        self.assertTrue(rules.decide(who(77)).admitted)
+        self.patch(os, "geteuid", lambda: 70000)
+        self.assertTrue(rules.decide(who(70000)).admitted)
         self.assertFalse(rules.decide(who(0)).admitted)
 
     def compare(self, examples: int) -> None:

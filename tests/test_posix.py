@@ -35,7 +35,8 @@ class Library:
 
     def getpeereid(self, descriptor, uid, gid):
         try:
-            socket.socket(fileno=os.dup(descriptor)).getpeername()
+            with socket.socket(fileno=os.dup(descriptor)) as sock:
+                sock.getpeername()
         except OSError as error:
             if self._honest:
                 ctypes.set_errno(error.errno)

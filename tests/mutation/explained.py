@@ -281,4 +281,30 @@ EXPLAINED = (
         "ReplaceComparisonOperator_NotEq_Lt",
         "same: no match ends behind its text",
     ),
+    Explained(
+        "rules",
+        "return UserIn(text, 0, 0)",
+        "NumberReplacer",
+        "same: no uid is less than 0",
+        "-1, 0",
+    ),
+    Explained(
+        "rules",
+        'if word == "uid" else GroupIn',
+        "ReplaceComparisonOperator_Eq_GtE",
+        "same: it is one of two words there",
+    ),
+    Explained(
+        "rules",
+        "if len(digits) > 10 or",
+        "NumberReplacer",
+        "speed: a number of eleven digits is too great as well",
+        "> 11",
+    ),
+    Explained(
+        "rules",
+        "if answer is False:",
+        "ReplaceComparisonOperator_Is_Eq",
+        "same: a condition says True, False or None",
+    ),
 )
