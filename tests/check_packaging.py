@@ -5,6 +5,7 @@ from the top of the checkout.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -99,12 +100,30 @@ def checkSource(source: Path) -> None:
         raise SystemExit(f"not in the sdist: {sorted(needed - names)}")
 
 
-def checkInstall(directory: Path, *arguments: object) -> None:
+def pythons() -> list[str]:
+    """
+    This Python, and each other version that is here and supported.
+    """
+    ours = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    found = [sys.executable]
+    for minor in range(10, 15):
+        python = shutil.which(f"python3.{minor}")
+        if python is None or Path(python).name == ours:
+            continue
+        # It may be a name without a Python, or one without venv.
+        if not subprocess.run(
+            [python, "-c", "import ensurepip, venv"], stderr=subprocess.DEVNULL
+        ).returncode:
+            found.append(python)
+    return found
+
+
+def checkInstall(interpreter: str, directory: Path, *arguments: object) -> None:
     """
     After pip install with those arguments twistd finds the plugin, once, and
     Twisted's own; after pip uninstall Twisted's folder is as it was.
     """
-    venv.create(directory, with_pip=True)
+    run(interpreter, "-m", "venv", directory)
     python = directory / "bin" / "python"
     run(python, "-m", "pip", "install", "--quiet", "Twisted", "zope.interface")
     (folder,) = directory.glob("lib/*/site-packages/twisted/plugins")
@@ -168,10 +187,13 @@ def main() -> None:
     run(sys.executable, "-m", "check_manifest")
     checkWheel(wheel)
     checkSource(source)
-    checkInstall(scratch / "wheel", wheel)
-    checkInstall(scratch / "sdist", source)
-    checkInstall(scratch / "editable", "--editable", ".")
+    checkInstall(sys.executable, scratch / "editable", "--editable", ".")
     checkTarget(scratch / "target", wheel)
+    for each in pythons():
+        place = scratch / f"with-{Path(each).name}"
+        checkInstall(each, place / "wheel", wheel)
+        checkInstall(each, place / "sdist", source)
+        print(f"{each}: wheel and sdist are good")
     print("wheel and sdist are the same each time; all ways to install are good")
 
 
