@@ -402,6 +402,26 @@ class BootedTests(BootedTestCase):
         for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
             self.assertEqual(int(status[name], 16), 0, name)
 
+    async def test_seenByClients(self) -> None:
+        """
+        The client that has the service started sees systemd, which called
+        listen(2); those that come later the service, which has done so too.
+        """
+        booted = self.boot()
+        client = (
+            "peer = connect()\n"
+            "peer.sendall(b'hello')\n"
+            "peer.shutdown(socket.SHUT_WR)\n"
+            "readAll(peer)\n"
+            "ucred = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)\n"
+            "print(*struct.unpack('iII', ucred))"
+        )
+        python = (booted.python, "-I", "-S", "-c", PRELUDE + client, SOCKET)
+        first, second = [await deferToThread(booted.run, *python) for _ in range(2)]
+        self.assertEqual(first, "1 0 0\n")
+        uid = os.stat(f"/proc/{self.mainProcess(booted)}").st_uid
+        self.assertEqual(second.split()[1], str(uid))
+
     async def test_rules(self) -> None:
         """
         Rules with names, C{systemctl reload} and the audit log work with what
