@@ -56,7 +56,7 @@ def settings(name: str) -> list[str]:
     """
     The values of a setting of the service's, in order.
     """
-    lines = SERVICE.read_text().splitlines()
+    lines = SERVICE.read_text().replace("\\\n", "").splitlines()
     return [line.partition("=")[2] for line in lines if line.startswith(f"{name}=")]
 
 
