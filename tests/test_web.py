@@ -613,10 +613,27 @@ class ForwardedTests(SynchronousTestCase):
         """
         for client in (b'fe80::1% - - "x', b"[fe80::1%1]:80"):
             self.assertRaises(Malformed, clientAddress, client)
-        self.assertEqual(clientAddress(b"[::1]:80"), IPv6Address("TCP", "::1", 80))
+
+    def test_client(self) -> None:
+        """
+        An address stands as RFC 7239 has it, or as some proxies do; a port that
+        can be none is not told.
+        """
+        for client, host, port in (
+            (b"::1", "::1", 0),
+            (b"[::1]", "::1", 0),
+            (b"[::1]:80", "::1", 80),
+            (b"[::1]:65535", "::1", 65535),
+            (b"[::1]:65536", "::1", 0),
+            (b"[::1]:_hidden", "::1", 0),
+            (b"[::1]:" + b"9" * 5000, "::1", 0),
+        ):
+            self.assertEqual(clientAddress(client), IPv6Address("TCP", host, port))
         self.assertEqual(
-            clientAddress(b"[::1]:" + b"9" * 5000), IPv6Address("TCP", "::1", 0)
+            clientAddress(b"192.0.2.1:80"), IPv4Address("TCP", "192.0.2.1", 80)
         )
+        for client in (b"[::1", b"[::1]80", b"[::1]]", b"[192.0.2.1]", b"::1]", b""):
+            self.assertRaises(Malformed, clientAddress, client)
 
     def test_agreeing(self) -> None:
         """

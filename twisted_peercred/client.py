@@ -3,9 +3,10 @@ The factory that asks who a server is before it talks to it.
 
 The kernel names the process that called listen(2) (on OpenBSD bind(2)), which
 is not always the one that will answer: of a socket-activated server it is the
-activator, until the server calls it too, as Twisted does; and a server that changes its user afterwards keeps the one it
-listened as.  What the client is sure of is that somebody who could listen
-there as that user has done so: nobody else can have put himself in between.
+activator, until the server calls it too, as Twisted does; and a server that
+changes its user afterwards keeps the one it listened as.  What the client is
+sure of is that somebody who could listen there as that user has done so: nobody
+else can have put himself in between.
 """
 
 from __future__ import annotations

@@ -101,19 +101,21 @@ def clientAddress(client: bytes) -> IPv4Address | IPv6Address | None:
     text = client.decode("latin-1")
     if text.startswith("_") or text.lower() == "unknown":
         return None
-    host, port = text, "0"
-    if text.startswith("["):
-        host, _, port = text[1:].partition("]")
-        port = port[1:]
+    # RFC 7239, section 6; some write an IPv6 address without its brackets.
+    host, port = text, ""
+    bracketed = re.fullmatch(r"\[([^]]*)\](?::(.*))?", text)
+    if bracketed is not None:
+        host, port = bracketed[1], bracketed[2] or ""
     elif text.count(":") == 1:
         host, _, port = text.partition(":")
     try:
-        if "%" in host:
-            # A scope is of the proxy's machine, and may be any text.
+        version = ip_address(host).version
+        # A scope is of the proxy's machine, and may be any text.
+        if "%" in host or (bracketed is not None and version == 4):
             raise ValueError(host)
-        kind = IPv4Address if ip_address(host).version == 4 else IPv6Address
+        kind = IPv4Address if version == 4 else IPv6Address
     except ValueError:
         raise Malformed("a forwarded client that is no address") from None
     # Of more digits int() may make an error.
-    good = port.isascii() and port.isdigit() and len(port) <= 5
+    good = re.fullmatch(r"[0-9]{1,5}", port) and int(port) < 65536
     return kind("TCP", host, int(port) if good else 0)

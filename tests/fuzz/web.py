@@ -70,7 +70,7 @@ def forwarded(data: bytes) -> None:
     if address is not None:
         version = ip_address(address.host).version
         assert isinstance(address, IPv4Address if version == 4 else IPv6Address)
-        assert "%" not in address.host and address.port >= 0
+        assert "%" not in address.host and 0 <= address.port < 65536
 
 
 def headers(data: bytes) -> None:
