@@ -213,6 +213,13 @@ print(os.readlink("/proc/self/exe"))
             receiver.wait()
         self.assertEqual(sorted(rest.split()), ["ended", "notified", "ready"])
 
+    async def test_doorman(self) -> None:
+        """
+        The tests of a program that are an example are tests that pass.
+        """
+        done = await self.command("-m", "twisted.trial", str(EXAMPLES / "doorman.py"))
+        self.assertIn("PASSED (successes=2)", done.stdout)
+
     async def test_demo(self) -> None:
         """
         C{make demo} shows both sides of the current user, and of nobody where

@@ -38,7 +38,7 @@ TESTS = {
     "rules": "policy",
     "kernels/linux": "linux",
     "server": "admission server",
-    "arrival": "process admission server threats process_faults faults",
+    "arrival": "process admission server threats",
 }
 
 
