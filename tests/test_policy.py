@@ -355,7 +355,7 @@ class DecisionTests(SynchronousTestCase):
         """
         rules = policy("self")
         self.patch(os, "geteuid", lambda: 70000)
-        self.assertTrue(rules.decide(who(70000)).admitted)
+        self.assertTrue(rules.decide(who(int("70000"))).admitted)
         self.assertFalse(rules.decide(who(0)).admitted)
 
     def compare(self, examples: int) -> None:
@@ -473,7 +473,8 @@ class DatabaseTests(SynchronousTestCase):
 
     def test_ranges(self) -> None:
         """
-        Any group of a range will do.
+        Any group of a range will do, in a rule by itself, which is found by an
+        index, and with a condition more.
         """
         for text, admitted in (
             ("gid/5-7", True),
@@ -482,10 +483,11 @@ class DatabaseTests(SynchronousTestCase):
             ("gid/1-6", False),
             ("gid/9-20", False),
         ):
-            decision = self.successResultOf(
-                self.database(text).decide(who(1, 100, None))
-            )
-            self.assertIs(decision.admitted, admitted, text)
+            for rule in (text, f"{text}+any"):
+                decision = self.successResultOf(
+                    self.database(rule).decide(who(1, 100, None))
+                )
+                self.assertIs(decision.admitted, admitted, rule)
 
     def test_absence(self) -> None:
         """
