@@ -3,6 +3,7 @@ Tests for L{twisted_peercred.__main__}.
 """
 
 import io
+import runpy
 import subprocess
 import sys
 
@@ -56,6 +57,20 @@ class MainTests(SynchronousTestCase):
         """
         self.patch(sys, "argv", ["peercred", "say", "--word", "hello"])
         self.assertEqual(main(), 3)
+
+    def test_program(self) -> None:
+        """
+        As a program it ends with the status of its command.
+        """
+        self.patch(sys, "argv", ["peercred", "nothing-of-the-kind"])
+        # As in a process where nobody has imported it.
+        module = sys.modules.pop(main.__module__)
+        self.addCleanup(sys.modules.__setitem__, main.__module__, module)
+        ended = self.assertRaises(
+            SystemExit, runpy.run_module, "twisted_peercred", run_name="__main__"
+        )
+        self.assertEqual(ended.code, 1)
+        self.assertIn("nothing-of-the-kind", self.stderr.getvalue())
 
     def test_failures(self) -> None:
         """
