@@ -108,6 +108,20 @@ def readAll(peer):
     return data
 """
 
+#: Two users write on one connection, one after the other.
+TWO_WRITERS = """
+peer = connect()
+pid = os.fork()
+if not pid:
+    become(1001, 1001)
+    time.sleep(0.2)
+    peer.send(b"mallory")
+    os._exit(0)
+become(1000, 1000)
+peer.send(b"alice")
+os.waitpid(pid, 0)
+"""
+
 
 def runClient(
     address: str, code: str, *arguments: str, timeout: float = 60
@@ -397,6 +411,16 @@ class LiveTestCase(TestCase):
         self.addCleanup(peer.close)
         peer.connect(address)
         return peer
+
+    def listens(self, address: str) -> bool:
+        """
+        Whether somebody can connect.
+        """
+        try:
+            self.connect(address).close()
+        except OSError:
+            return False
+        return True
 
     async def made(self, wrapped, count=1):
         """

@@ -30,6 +30,7 @@ from twisted_peercred.record import admissions
 from twisted_peercred.transport import CredentialedServer
 
 from .support import (
+    TWO_WRITERS,
     LiveTestCase,
     Receiving,
     Remembering,
@@ -844,20 +845,7 @@ readAll(peer)
             def peerCredentialsChanged(self, old, new):
                 self.received.append(new.uid)
 
-        writers = """
-peer = connect()
-pid = os.fork()
-if not pid:
-    become(1001, 1001)
-    time.sleep(0.2)
-    peer.send(b"mallory")
-    os._exit(0)
-become(1000, 1000)
-peer.send(b"alice")
-os.waitpid(pid, 0)
-peer.shutdown(1)
-readAll(peer)
-"""
+        writers = TWO_WRITERS + "peer.shutdown(1)\nreadAll(peer)\n"
 
         for policy, received, reason in (
             (Policy.fromString("uid/1000-1001,root"), 2, None),

@@ -27,7 +27,6 @@ from twisted_peercred.echo import (
     EchoFactory,
     EchoService,
     Options,
-    defaultEndpoint,
     greeting,
     jsonGreeting,
     makeService,
@@ -157,7 +156,7 @@ class OptionsTests(SynchronousTestCase):
         )
         self.assertIs(options["capture"], Capture.CONNECT)
         self.patch(os, "environ", {})
-        self.assertEqual(defaultEndpoint(), "unix:peercred-echo.sock:mode=600")
+        self.assertEqual(self.parse()["endpoint"], "unix:peercred-echo.sock:mode=600")
 
     def test_captures(self) -> None:
         """

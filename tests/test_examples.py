@@ -278,16 +278,6 @@ class FrameworkTests(LiveTestCase):
         await self.until(lambda: self.listens(address))
         return address
 
-    def listens(self, address: str) -> bool:
-        """
-        Whether somebody can connect.
-        """
-        try:
-            self.connect(address).close()
-        except OSError:
-            return False
-        return True
-
     async def run_(self, *command: str, **options) -> str:
         """
         @return: what a program prints.

@@ -28,11 +28,10 @@ from twisted_peercred.manhole import (
     EndpointService,
     ManholeFactory,
     Options,
-    defaultEndpoint,
     makeService,
     manholeEndpoint,
 )
-from twisted_peercred.starting import CannotStart
+from twisted_peercred.starting import CannotStart, defaultEndpoint
 
 from .support import LiveTestCase, environment, needsRoot, runClient
 
@@ -288,16 +287,6 @@ class ServiceTests(LiveTestCase):
         await self.until(terminal.ended)
         self.assertFalse(os.path.exists(address))
 
-    def listens(self, address: str) -> bool:
-        """
-        Whether somebody can connect.
-        """
-        try:
-            self.connect(address).close()
-        except OSError:
-            return False
-        return True
-
     async def test_service(self) -> None:
         """
         It listens when it starts, and is closed when it stops.
@@ -345,7 +334,7 @@ class ServiceTests(LiveTestCase):
         options = Options()
         options.parseOptions([])
         self.assertEqual(options["endpoint"], f"unix:/run/a\\:b/{SOCKET_NAME}:mode=600")
-        self.assertEqual(options["endpoint"], defaultEndpoint())
+        self.assertEqual(options["endpoint"], defaultEndpoint(SOCKET_NAME))
         self.assertRaises(UsageError, Options().parseOptions, ["--nonsense"])
 
 

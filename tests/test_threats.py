@@ -28,6 +28,7 @@ from twisted_peercred.kernels import linux, thisKernel
 from twisted_peercred.policy import Decision
 
 from .support import (
+    TWO_WRITERS,
     FailingKernel,
     LiveTestCase,
     Receiving,
@@ -359,22 +360,7 @@ readAll(peer)
         bytes are never taken for the first one's.
         """
         address, wrapped = self.serve(capture=Capture.EVERY_MESSAGE)
-        await runClient(
-            address,
-            """
-peer = connect()
-pid = os.fork()
-if not pid:
-    become(1001, 1001)
-    time.sleep(0.2)
-    peer.send(b"mallory")
-    os._exit(0)
-become(1000, 1000)
-peer.send(b"alice")
-os.waitpid(pid, 0)
-readAll(peer)
-""",
-        )
+        await runClient(address, TWO_WRITERS + "readAll(peer)\n")
         protocol = await wrapped.made[0].ended
         self.assertEqual(protocol.received, [b"alice"])
         changed = protocol.lost.value

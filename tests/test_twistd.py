@@ -66,16 +66,6 @@ class ServiceTests(LiveTestCase):
             self.assertIsNone(server.poll(), file.read())
         return address
 
-    def listens(self, address: str) -> bool:
-        """
-        Whether somebody can connect.
-        """
-        try:
-            self.connect(address).close()
-        except OSError:
-            return False
-        return True
-
     def page(self) -> str:
         """
         A file for a web site.

@@ -5,13 +5,11 @@ C{twistd peercred-echo}: greets each peer with who it is, then echoes.
 from __future__ import annotations
 
 import json
-import os
 import signal
 from collections.abc import Callable, Sequence
 
 from twisted.application import service, strports
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.threads import deferToThread
@@ -28,7 +26,12 @@ from .policy import Policy
 from .policyfile import PolicyFile
 from .server import CredentialedUNIXServerFactory
 from .signals import SignalService
-from .starting import CannotStart, StartingService
+from .starting import (
+    CannotStart,
+    StartingService,
+    defaultEndpoint,
+    endpointOption,
+)
 from .transport import CredentialedServer
 
 SOCKET_NAME = "peercred-echo.sock"
@@ -172,15 +175,6 @@ class EchoService(StartingService):
         return Deferred.fromCoroutine(self._stop())
 
 
-def defaultEndpoint() -> str:
-    """
-    A socket for this user alone, in C{$XDG_RUNTIME_DIR} or the working
-    directory.
-    """
-    path = os.path.join(os.environ.get("XDG_RUNTIME_DIR", ""), SOCKET_NAME)
-    return f"unix:{quoteStringArgument(path)}:mode=600"
-
-
 class Options(usage.Options):
     """
     What C{twistd peercred-echo} can be told.
@@ -189,14 +183,7 @@ class Options(usage.Options):
     synopsis = "[options]"
     optFlags = [["json", "j", "Greet with one JSON object."]]
     optParameters = [
-        [
-            "endpoint",
-            "e",
-            None,
-            "Where to listen, a server endpoint string of a Unix socket."
-            f"  [default: {SOCKET_NAME} in $XDG_RUNTIME_DIR, else in the working"
-            " directory, mode 600]",
-        ],
+        endpointOption(SOCKET_NAME),
         [
             "capture",
             "c",
@@ -262,7 +249,7 @@ print(peer.makefile().read())' "${{XDG_RUNTIME_DIR:-.}}/{SOCKET_NAME}"
 
     def postOptions(self) -> None:
         if self["endpoint"] is None:
-            self["endpoint"] = defaultEndpoint()
+            self["endpoint"] = defaultEndpoint(SOCKET_NAME)
         try:
             self["capture"] = Capture(self["capture"])
         except ValueError:

@@ -13,12 +13,11 @@ C{socat -,raw,echo=0 UNIX:PATH} has all but the last; C{nc -U PATH} gets along.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from twisted.application import service
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import quoteStringArgument, serverFromString
+from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import (
     IListeningPort,
     IProtocolFactory,
@@ -32,7 +31,12 @@ from twisted.python.failure import Failure
 from .endpoints import PeerCredentialsServerEndpoint
 from .interfaces import IPeerCredentials
 from .policy import Policy
-from .starting import CannotStart, StartingService
+from .starting import (
+    CannotStart,
+    StartingService,
+    defaultEndpoint,
+    endpointOption,
+)
 
 SOCKET_NAME = "peercred-manhole.sock"
 
@@ -139,15 +143,6 @@ class EndpointService(service.Service):
         return listening.addCallback(lambda port: port.stopListening())
 
 
-def defaultEndpoint() -> str:
-    """
-    A socket for this user alone, in C{$XDG_RUNTIME_DIR} or the working
-    directory.
-    """
-    path = os.path.join(os.environ.get("XDG_RUNTIME_DIR", ""), SOCKET_NAME)
-    return f"unix:{quoteStringArgument(path)}:mode=600"
-
-
 class Options(usage.Options):
     """
     What C{twistd peercred-manhole} can be told.
@@ -155,14 +150,7 @@ class Options(usage.Options):
 
     synopsis = "[options]"
     optParameters = [
-        [
-            "endpoint",
-            "e",
-            None,
-            "Where to listen, a server endpoint string of a Unix socket."
-            f"  [default: {SOCKET_NAME} in $XDG_RUNTIME_DIR, else in the working"
-            " directory, mode 600]",
-        ],
+        endpointOption(SOCKET_NAME),
     ]
     longdesc = (
         "A Python prompt inside of this process, for its own user and root, and for"
@@ -171,7 +159,7 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         if self["endpoint"] is None:
-            self["endpoint"] = defaultEndpoint()
+            self["endpoint"] = defaultEndpoint(SOCKET_NAME)
 
 
 def makeService(options: Options) -> service.IService:

@@ -4,10 +4,12 @@ twistd services that listen, or say in one line why not.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
 from twisted.application import service
+from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.error import CannotListenError
 
 from .errors import PeerCredentialsError
@@ -65,3 +67,28 @@ class StartingService(service.MultiService):
         return CannotStart(
             f"{self._program}: cannot listen on {self._description}: {why or problem}"
         )
+
+
+def defaultEndpoint(name: str) -> str:
+    """
+    A socket for this user alone, in C{$XDG_RUNTIME_DIR} or the working
+    directory.
+
+    @param name: what to call it there.
+    """
+    path = os.path.join(os.environ.get("XDG_RUNTIME_DIR", ""), name)
+    return f"unix:{quoteStringArgument(path)}:mode=600"
+
+
+def endpointOption(name: str) -> list[str | None]:
+    """
+    The option C{--endpoint}, for C{optParameters}.
+    """
+    return [
+        "endpoint",
+        "e",
+        None,
+        "Where to listen, a server endpoint string of a Unix socket."
+        f"  [default: {name} in $XDG_RUNTIME_DIR, else in the working"
+        " directory, mode 600]",
+    ]
