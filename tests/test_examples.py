@@ -2,7 +2,9 @@
 Every example under docs/examples/ runs, and the README's are among them.
 """
 
+import ast
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -447,6 +449,26 @@ class ReadmeTests(SynchronousTestCase):
         names_ = [*dir(ExampleTests), *dir(FrameworkTests)]
         tests = {name[5:] for name in names_ if name.startswith("test_")}
         self.assertEqual(names - tests, set())
+
+    def test_included(self) -> None:
+        """
+        What the documentation shows of an example is all of it but its
+        docstring.
+        """
+        count = 0
+        for page in HERE.glob("docs/*.rst"):
+            shown = re.findall(
+                r"literalinclude:: examples/(\w+\.py)\n +:lines: (\d+)-\n",
+                page.read_text(),
+            )
+            for name, line in shown:
+                count += 1
+                example = (EXAMPLES / name).read_text()
+                docstring = ast.parse(example).body[0].end_lineno
+                rest = example.splitlines()[docstring:]
+                first = next(n for n, text in enumerate(rest, docstring + 1) if text)
+                self.assertEqual(int(line), first, f"{page.name}: {name}")
+        self.assertGreater(count, 10)
 
     def test_python(self) -> None:
         """

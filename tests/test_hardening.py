@@ -474,8 +474,8 @@ class BootedTests(BootedTestCase):
 
     async def test_userNamespace(self) -> None:
         """
-        With C{PrivateUsers=yes}, which the unit says not to set, nobody but
-        root is known.
+        With C{PrivateUsers=yes}, which the unit says not to set, nobody is known
+        but root and the service's own user.
         """
         self.boot("[Service]\nPrivateUsers=yes\n")
         self.assertEqual((await self.greeting(0))["uid"], 0)

@@ -637,10 +637,27 @@ class ForwardedTests(SynchronousTestCase):
 
     def test_agreeing(self) -> None:
         """
-        Both kinds may say the same.
+        Both kinds may say the same, each in its way.
         """
-        headers = Headers({b"Forwarded": [b"for=a"], b"X-Forwarded-For": [b"b, a"]})
-        self.assertEqual(readForwarded(headers), Forwarded(b"a"))
+        for forwarded, name, value, agree in (
+            (b"for=192.0.2.1", b"X-Forwarded-For", b"x, 192.0.2.1", True),
+            (b'for="192.0.2.1:80"', b"X-Forwarded-For", b"192.0.2.1", True),
+            (b'for="[2001:DB8::1]"', b"X-Forwarded-For", b"2001:db8::1", True),
+            (b"for=unknown", b"X-Forwarded-For", b"_hidden", True),
+            (b"for=192.0.2.1", b"X-Forwarded-For", b"192.0.2.2", False),
+            (b"for=192.0.2.1", b"X-Forwarded-For", b"unknown", False),
+            (b"for=192.0.2.1", b"X-Forwarded-For", b"nonsense", False),
+            (b"proto=HTTPS", b"X-Forwarded-Proto", b"https", True),
+            (b"proto=http", b"X-Forwarded-Proto", b"https", False),
+            (b"host=Example.org", b"X-Forwarded-Host", b"example.org", True),
+            (b"host=example.org", b"X-Forwarded-Host", b"example.com", False),
+        ):
+            headers = Headers({b"Forwarded": [forwarded], name: [value]})
+            if agree:
+                said = [each for each in readForwarded(headers) if each is not None]
+                self.assertEqual(said, [value.rpartition(b" ")[2]])
+            else:
+                self.assertRaises(Malformed, readForwarded, headers)
 
 
 class LogTests(WebTestCase):

@@ -57,8 +57,8 @@ def readForwarded(headers: Headers) -> Forwarded:
         return one
     other = _parse(b",".join(values))
     merged = []
-    for a, b in zip(one, other, strict=True):
-        if a is not None and b is not None and a != b:
+    for a, b, meaning in zip(one, other, _MEANINGS, strict=True):
+        if a is not None and b is not None and meaning(a) != meaning(b):
             raise Malformed("Forwarded and X-Forwarded- headers say different things")
         merged.append(b if a is None else a)
     return Forwarded(*merged)
@@ -119,3 +119,16 @@ def clientAddress(client: bytes) -> IPv4Address | IPv6Address | None:
     # Of more digits int() may make an error.
     good = re.fullmatch(r"[0-9]{1,5}", port) and int(port) < 65536
     return kind("TCP", host, int(port) if good else 0)
+
+
+def _whom(client: bytes) -> object:
+    """
+    What counts of a client where two headers are to agree: X-Forwarded-For has
+    no port.
+    """
+    address = clientAddress(client)
+    return None if address is None else ip_address(address.host)
+
+
+#: How the fields of L{Forwarded} are compared.
+_MEANINGS = (_whom, bytes.lower, bytes.lower)

@@ -169,7 +169,7 @@ class ICredentialedDatagramReceiver(Interface):
 
         With C{processHandles=True} there is one more argument, by its name:
         C{process}, the sender's L{IPeerProcess}, or L{None} where the kernel
-        has no handle on this one: it has ended (Linux before 6.16), or no
+        has no handle on this one: it has ended (Linux before 6.17), or no
         descriptor is free.
 
         @param address: for C{transport.write(data, address)}; a name that the
@@ -205,8 +205,9 @@ class IPeerProcess(Interface):
     that wrote the message that C{transport.peerCredentials} is of (Linux 6.5,
     C{SCM_PIDFD}), if the factory was made with C{processHandles=True}.
 
-    On the BSDs and macOS there is L{whenExited} alone, by kqueue(2), and with
-    a race: see L{ExitQueue <twisted_peercred.kernels.kqueue.ExitQueue>}.
+    On NetBSD, OpenBSD, macOS and FreeBSD from 13 there is L{whenExited} alone,
+    by kqueue(2), and with a race: see L{ExitQueue
+    <twisted_peercred.kernels.kqueue.ExitQueue>}.
     """
 
     identity: int | None = Attribute(
