@@ -676,6 +676,18 @@ class ListenTests(LiveTestCase):
                     await endpoint.listen(self.wrapped)
                 self.assertIn("abstract=open", str(raised.exception))
 
+    async def test_abstractString(self) -> None:
+        """
+        So it can be said in a string, where Twisted is to make no lock file.
+        """
+        for option in ("abstract=open", "rules=any"):
+            name = "\0peercred-" + os.urandom(8).hex()
+            endpoint = endpoints.serverFromString(
+                reactor, f"peercred:unix:{name}:lockfile=0:{option}"
+            )
+            self.adoptPort(await endpoint.listen(self.wrapped))
+            self.connect(name).close()
+
     async def test_adoptedFile(self) -> None:
         """
         The file of an adopted socket keeps its mode, and is there when the

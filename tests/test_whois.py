@@ -332,8 +332,9 @@ class UnknownTests(SynchronousTestCase):
         """
         server = PeerCredentials(uid=0, gid=0, securityLabel=b"x\n")
         found = whois.Found("a", "stream", server, None, "why")
-        values = {name: value for name, value, _ in found.asRows()}
-        self.assertEqual(values["label"], "x\\n")
+        rows = {name: rest for name, *rest in found.asRows()}
+        self.assertEqual(rows["label"], ["x\\n", whois.SOCKET])
+        self.assertEqual(found.asDict()["sources"]["securityLabel"], whois.SOCKET)
 
     def test_commands(self) -> None:
         """

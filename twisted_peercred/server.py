@@ -60,9 +60,9 @@ class CredentialedUNIXServerFactory(WrappingFactory):
         connection is decided by the policy of one moment.
     @param timeout: seconds that a peer may take to send what identifies it,
         and the policy to decide, together.
-    @param maxUnidentified: connections that may wait for that at once.  The
-        one to go when there are more is the eldest of those users who have
-        most.
+    @param maxUnidentified: connections that may wait for that at once.  One
+        more is refused where its user would have as many as anybody; else the
+        eldest of the user who has most makes room for it.
     @param maxPerUID: connections at once of one user by connect-time
         credentials, those that wait included; L{None} for any number.
     @param syncWord: bytes that the first message must start with; they are

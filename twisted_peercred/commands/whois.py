@@ -27,6 +27,8 @@ PEER_PIDFD = 77
 PEER_PIDFDS = {"sparc": 0x56, "parisc": 0x404B}
 
 LISTEN = "the kernel, at listen(2)"
+#: A label is not of the moment of listen(2).
+SOCKET = "the kernel, of the listening socket"
 NAMES = "the name service, now"
 
 
@@ -117,7 +119,7 @@ class Found(NamedTuple):
         was looked up beside them, and C{sources}, where each is from.
         """
         server = self.server
-        kernel = dict.fromkeys(server.asDict(), LISTEN)
+        kernel = {**dict.fromkeys(server.asDict(), LISTEN), "securityLabel": SOCKET}
         names = dict.fromkeys(("userName", "groupName", "groupNames"), NAMES)
         return {
             "address": self.address,
@@ -150,7 +152,7 @@ class Found(NamedTuple):
             ),
             ("label", "none", "no security module labels sockets here")
             if label is None
-            else ("label", ascii(label)[2:-1], LISTEN),
+            else ("label", ascii(label)[2:-1], SOCKET),
             ("pid", "unknown", "the kernel has none to give: see pid_namespaces(7)")
             if pid is None
             else ("pid", str(pid), LISTEN),
@@ -197,7 +199,8 @@ label    none                        no security module labels sockets here
 pid      4711                        the kernel, at listen(2)
 command  /usr/bin/python3 server.py  /proc/4711, now: still the one that listened
 
-Of a socket-activated server it is the activator who listens.  For a script:
+Of a socket-activated server it is the activator who listens, until the server
+calls listen(2) too, as one made with Twisted does.  For a script:
 
 $ test "$(peercred whois --json /run/app.sock | jq .uid)" = "$(id -u app)"
 """
