@@ -9,6 +9,8 @@ from pathlib import Path
 from twisted.python.reflect import namedAny
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from twisted_peercred import Capture
+
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "security.rst"
 TRAPS = [*(f"K{number}" for number in range(1, 17)), "K12a"]
 MOVES = [f"A{number}" for number in range(1, 16)]
@@ -35,10 +37,11 @@ class SecurityPageTests(SynchronousTestCase):
 
     def test_everyThreat(self) -> None:
         """
-        No threat of the model is without a row.
+        No threat of the model is without a row, and no capture.
         """
         names = [name for name, _ in rows()]
-        self.assertEqual(set(TRAPS + MOVES) - set(names), set())
+        captures = [f"``{each.name}``" for each in Capture]
+        self.assertEqual({*TRAPS, *MOVES, *captures} - set(names), set())
 
     def test_everyRowNamesTests(self) -> None:
         """
