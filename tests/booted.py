@@ -105,6 +105,8 @@ class Booted:
 
     def __init__(self, directory: Path, units: dict[str, str], wanted: str) -> None:
         binds, self.python, path = _this()
+        # Its own library may be in a home, which a unit does not see.
+        environment = f"PYTHONPATH={path} LD_LIBRARY_PATH=/run/python/base/lib"
         twistd = f'{self.python} -S -c "from twisted.scripts.twistd import run; run()"'
         for name, text in TARGETS.items():
             description = f"[Unit]\nDescription={name}\nDefaultDependencies=no\n"
@@ -115,7 +117,7 @@ class Booted:
             file.write_text(
                 text.replace("/usr/bin/twistd", twistd)
                 .replace("/usr/bin/python3", f"{self.python} -S")
-                .replace("[Service]", f"[Service]\nEnvironment=PYTHONPATH={path}")
+                .replace("[Service]", f"[Service]\nEnvironment={environment}")
             )
         where = cgroups()
         assert where is not None

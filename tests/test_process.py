@@ -37,6 +37,7 @@ from .support import (
     RememberingFactory,
     isRoot,
     needsAnotherUser,
+    needsProcessHandles,
     openDescriptors,
 )
 
@@ -530,6 +531,23 @@ class PeerProcessTests(ProcessTestCase):
         os.close(go)
         os.close(gone)
         await self.until(lambda: openDescriptors() == before + 1)
+
+    @skipIf(needsProcessHandles, needsProcessHandles)
+    async def test_stampedNoLonger(self) -> None:
+        """
+        Where the first message is all that counts, no more handles are sent
+        with those that follow.
+        """
+        option = pidfd.passOption(os.uname().machine)
+        for capture, on in (
+            (Capture.FIRST_MESSAGE, 0),
+            (Capture.EVERY_MESSAGE, 1),
+        ):
+            _, protocol = await self.meet(
+                capture, {"processHandles": True}, before=lambda sock: sock.send(b"x")
+            )
+            sock = protocol.transport.socket
+            self.assertEqual(sock.getsockopt(socket.SOL_SOCKET, option), on)
 
     async def test_noThread(self) -> None:
         """

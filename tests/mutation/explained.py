@@ -307,4 +307,16 @@ EXPLAINED = (
         "ReplaceComparisonOperator_Is_Eq",
         "same: a condition says True, False or None",
     ),
+    Explained(
+        "arrival",
+        "self._decided(answers[0],",
+        "NumberReplacer",
+        "same: there is one, the first and the last",
+    ),
+    Explained(
+        "arrival",
+        "socket.MSG_OOB | socket.MSG_PEEK",
+        "ReplaceBinaryOperator_BitOr_(Add|BitXor)",
+        "same: the two have no bit in common",
+    ),
 )
