@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 SYSTEMD = Path("/lib/systemd/systemd")
@@ -38,6 +39,17 @@ exec env -i container=other SYSTEMD_UNIT_PATH=/run/units \\
     PATH=/usr/sbin:/usr/bin:/sbin:/bin "$SYSTEMD" --system --unit=basic.target \\
     --log-target=console --log-level=warning --show-status=no
 """
+#: Whether that much is possible here: what L{BOOT} does, without systemd.
+TRY = """
+set -e
+mount -t tmpfs tmpfs /sys/fs/cgroup
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mount -t tmpfs tmpfs /run
+mkdir /run/upper /run/work
+mount -t overlay -o lowerdir=/etc,upperdir=/run/upper,workdir=/run/work overlay /etc
+mount -o remount,bind,ro /
+mount -t proc proc /proc
+"""
 #: What each unit hangs on, if nothing is said; and what is started.
 TARGETS = {
     "sysinit.target": "",
@@ -57,6 +69,7 @@ def cgroups() -> Path | None:
     return None
 
 
+@cache
 def lacks() -> str:
     """
     What is missing to boot, in a word for whoever runs the tests.
@@ -65,10 +78,11 @@ def lacks() -> str:
         return f"needs {SYSTEMD}"
     if os.geteuid() != 0:
         return "needs root: systemd is process 1 of namespaces"
-    if cgroups() is None:
+    where = cgroups()
+    if where is None or not os.access(where, os.W_OK):
         return "needs cgroups, version 2, that can be written"
     done = subprocess.run(
-        ["unshare", *NAMESPACES, "mount", "-t", "proc", "proc", "/proc"],
+        ["unshare", *NAMESPACES, "--net", "--ipc", "sh", "-c", TRY],
         capture_output=True,
         text=True,
     )
