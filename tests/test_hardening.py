@@ -48,6 +48,15 @@ os.execv(sys.executable, [sys.executable, "-S", "-c", imports])
 READ_ONLY = 'mount -o remount,bind,ro / && exec "$@"'
 #: A user that nobody is, as DynamicUser= makes one.
 STRANGER = 61184
+#: What each client says, if it is let.
+HELLO = """
+peer = connect()
+try:
+    peer.sendall(b"hello")
+    peer.shutdown(socket.SHUT_WR)
+except OSError:
+    pass
+"""
 #: Where the socket unit has it.
 SOCKET = "/run/peercred-echo.sock"
 
@@ -183,6 +192,22 @@ def interpreterFor(user: int) -> str | None:
     return None
 
 
+def confinedUser(test: LiveTestCase, pid: int) -> int:
+    """
+    The kernel says of a process what the unit asks for (proc_pid_status(5)).
+
+    @return: the user it runs as.
+    """
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    status = dict(line.split(":", 1) for line in lines)
+    test.assertEqual(status["Seccomp"].strip(), "2")
+    test.assertEqual(status["NoNewPrivs"].strip(), "1")
+    for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        test.assertEqual(int(status[name], 16), 0, name)
+    (uid,) = set(status["Uid"].split())
+    return int(uid)
+
+
 @skipIf(needsRoot, needsRoot)
 @skipIf(needsFilter, needsFilter)
 class ServiceTests(LiveTestCase):
@@ -231,18 +256,6 @@ class ServiceTests(LiveTestCase):
         self.addCleanup(stop)
         return service
 
-    def checkConfined(self, service: subprocess.Popen, user: int) -> None:
-        """
-        The kernel says of a process what the unit asks for (proc_pid_status(5)).
-        """
-        lines = Path(f"/proc/{service.pid}/status").read_text().splitlines()
-        status = dict(line.split(":", 1) for line in lines)
-        self.assertEqual(status["Seccomp"].strip(), "2")
-        self.assertEqual(status["NoNewPrivs"].strip(), "1")
-        self.assertEqual(set(status["Uid"].split()), {str(user)})
-        for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
-            self.assertEqual(int(status[name], 16), 0, name)
-
     async def identify(self, user: int) -> None:
         """
         Who connects is known, by number, in every capture, with its groups at
@@ -255,19 +268,13 @@ class ServiceTests(LiveTestCase):
             for uid in (0, 2001, 2002):
                 said = await runClient(
                     self.address,
-                    f"become({uid}, {uid}, [{uid}, 7])\n"
-                    "peer = connect()\n"
-                    "try:\n"
-                    "    peer.sendall(b'hello')\n"
-                    "    peer.shutdown(socket.SHUT_WR)\n"
-                    "except OSError:\n"
-                    "    pass\n"
+                    f"become({uid}, {uid}, [{uid}, 7])\n{HELLO}"
                     "print(readAll(peer).decode())",
                 )
                 if uid == 2002:
                     self.assertNotIn("uid", said)
                     continue
-                self.checkConfined(service, user)
+                self.assertEqual(confinedUser(self, service.pid), user)
                 greeting = json.loads(said.splitlines()[0])
                 self.assertEqual((greeting["uid"], greeting["gid"]), (uid, uid))
                 if capture is Capture.CONNECT:
@@ -299,9 +306,11 @@ class ServiceTests(LiveTestCase):
         self.assertNotIn("Traceback", said)
 
 
-class BootedTestCase(LiveTestCase):
+@skipIf(lacks(), lacks())
+class BootedTests(LiveTestCase):
     """
-    With the units under systemd itself, as process 1.
+    Tests for the units as they are, and for what the documentation adds, under
+    systemd itself, as process 1.
     """
 
     def boot(self, *dropIns: str) -> Booted:
@@ -328,13 +337,7 @@ class BootedTestCase(LiveTestCase):
         What a client of some user has to tell: its PID, and what it was told.
         """
         client = (
-            f"become({uid}, {uid}, {list(groups)})\n"
-            "peer = connect()\n"
-            "try:\n"
-            "    peer.sendall(b'hello')\n"
-            "    peer.shutdown(socket.SHUT_WR)\n"
-            "except OSError:\n"
-            "    pass\n"
+            f"become({uid}, {uid}, {list(groups)})\n{HELLO}"
             "print(os.getpid(), readAll(peer).decode())"
         )
         python = (self.booted.python, "-I", "-S", "-c", PRELUDE + client)
@@ -351,13 +354,6 @@ class BootedTestCase(LiveTestCase):
         known = json.loads(greeting)
         self.assertEqual(known["pid"], int(pid))
         return known
-
-
-@skipIf(lacks(), lacks())
-class BootedTests(BootedTestCase):
-    """
-    Tests for the units as they are, and for what the documentation adds.
-    """
 
     def mainProcess(self, booted: Booted) -> int:
         """
@@ -392,15 +388,8 @@ class BootedTests(BootedTestCase):
             self.assertEqual((greeting["uid"], greeting["gid"]), (uid, uid))
             self.assertEqual(greeting["groups"], [uid, *groups])
         pid = self.mainProcess(booted)
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-        status = dict(line.split(":", 1) for line in lines)
-        (uid,) = set(status["Uid"].split())
         # systemd.exec(5).
-        self.assertTrue(61184 <= int(uid) <= 65519, uid)
-        self.assertEqual(status["Seccomp"].strip(), "2")
-        self.assertEqual(status["NoNewPrivs"].strip(), "1")
-        for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
-            self.assertEqual(int(status[name], 16), 0, name)
+        self.assertIn(confinedUser(self, pid), range(61184, 65520))
 
     async def test_seenByClients(self) -> None:
         """
@@ -409,10 +398,7 @@ class BootedTests(BootedTestCase):
         """
         booted = self.boot()
         client = (
-            "peer = connect()\n"
-            "peer.sendall(b'hello')\n"
-            "peer.shutdown(socket.SHUT_WR)\n"
-            "readAll(peer)\n"
+            f"{HELLO}readAll(peer)\n"
             "ucred = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)\n"
             "print(*struct.unpack('iII', ucred))"
         )
